@@ -1,0 +1,51 @@
+"""What a run tells its observers: metrics, changes of status, dead letters and log lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import msgspec
+
+from rolecall.core.ids import RoleId
+
+__all__ = ("DeadLetter", "LogLine", "Metric", "Observer", "Record", "StatusChange")
+
+
+class Metric(msgspec.Struct, frozen=True, tag="metric"):
+    """What a role recorded with `self.log(...)`, `time_s` seconds after the run began."""
+
+    time_s: float
+    role: RoleId
+    values: dict[str, float | int | str]
+
+
+class StatusChange(msgspec.Struct, frozen=True, tag="status"):
+    """A role has entered the status `status`."""
+
+    time_s: float
+    role: RoleId
+    status: str
+
+
+class DeadLetter(msgspec.Struct, frozen=True, tag="dead-letter"):
+    """A message that could not be delivered or answered, and why."""
+
+    time_s: float
+    kind: str
+    role: RoleId
+    channel: str
+    reason: str
+
+
+class LogLine(msgspec.Struct, frozen=True, tag="log"):
+    """A line of text about the run; `level` is one of "info", "warning", "error"."""
+
+    time_s: float
+    level: str
+    source: str
+    text: str
+
+
+Record: TypeAlias = Metric | StatusChange | DeadLetter | LogLine
+Observer: TypeAlias = Callable[[Record], None]
