@@ -1,0 +1,1 @@
+"""Everything that watches a run: run directory, metrics, live progress, curves and event streams."""
