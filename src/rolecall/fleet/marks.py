@@ -1,0 +1,74 @@
+"""Where the parts of an application were written, so that an error can name file, line and key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from rolecall.core.errors import ConfigError
+
+__all__ = ("KeyPath", "Mark", "Marks", "dotted")
+
+KeyPath = tuple[str | int, ...]
+
+_PLAIN = re.compile(r"[A-Za-z0-9_*?\-\[\]]+")
+
+
+class Mark(NamedTuple):
+    """A place in a file: `line` counts from 1, `path` is the key as it was written there."""
+
+    file: str
+    line: int
+    path: KeyPath
+
+
+class Marks:
+    """The places of an application's keys, in the file or files it was read from.
+
+    An application made in Python has no places: its keys are named after `source` alone.
+    """
+
+    def __init__(self, source: str, places: Mapping[KeyPath, Mark] | None = None) -> None:
+        self.source = source
+        self.places = dict(places or {})
+
+    def where(self, path: KeyPath) -> str:
+        """Return file, line and key of the part at `path`, or of the nearest part around it that has a line."""
+        for length in range(len(path), -1, -1):
+            mark = self.places.get(path[:length])
+            if mark is not None:
+                key = dotted((*mark.path, *path[length:]))
+                return f"{mark.file}:{mark.line}: {key}" if key else f"{mark.file}:{mark.line}"
+        return f"{self.source}: {dotted(path)}" if path else self.source
+
+    def error(self, path: KeyPath, problem: str, hint: str = "") -> ConfigError:
+        """Return an error about the part at `path`."""
+        return ConfigError(self.where(path), problem, hint=hint)
+
+    def moved(self, moves: Mapping[KeyPath, KeyPath]) -> Marks:
+        """Return marks that find a part under its new path (keys of `moves`) where the old path was written."""
+        places = dict(self.places)
+        for new, old in moves.items():
+            mark = self._around(old)
+            if mark is not None:
+                places[new] = mark
+        return Marks(self.source, places)
+
+    def _around(self, path: KeyPath) -> Mark | None:
+        for length in range(len(path), -1, -1):
+            mark = self.places.get(path[:length])
+            if mark is not None:
+                return mark._replace(path=(*mark.path, *path[length:]))
+        return None
+
+
+def dotted(path: KeyPath) -> str:
+    """Return a key path as text: `roles.client*.trainer.elements.model`."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += ("." if text else "") + (part if _PLAIN.fullmatch(part) else f"{part!r}")
+    return text
