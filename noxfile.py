@@ -1,8 +1,8 @@
 """The project's sessions: `demo`, `tests`, `lint`, `types` and `bench`.
 
-All but `bench` share one environment, `.nox/rolecall`, since torch alone takes most of a minute to install. It is
-made for the Python that runs nox, brought up to date when `pyproject.toml` or `constraints.txt` changes, and can be
-deleted at any time.
+All but `bench` share one environment, `.nox/rolecall-3.11` under Python 3.11, since torch alone takes most of a
+minute to install. It is made for the Python that runs nox, brought up to date when `pyproject.toml` or
+`constraints.txt` changes, and can be deleted at any time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Environment:
 
     def __init__(self, session: nox.Session, name: str) -> None:
         self.session = session
-        self.path = Path(session.cache_dir).parent / f"{name}-{sys.version_info.major}.{sys.version_info.minor}"
+        self.path = Path(session.cache_dir).parent / "{}-{}.{}".format(name, *sys.version_info)
         self.bin = self.path / ("Scripts" if sys.platform == "win32" else "bin")
 
     def install(self, *requirements: str) -> Environment:
@@ -36,7 +36,7 @@ class Environment:
         stamp = self.path / f"installed-{of_files}-{of_requirements}"
         if not stamp.exists():
             self._create()
-            self.run("python", "-m", "pip", "install", "--quiet", "--constraint", "constraints.txt", *requirements)
+            self.run("python", "-m", "pip", "install", "-q", "-c", "constraints.txt", *requirements)
             for older in set(self.path.glob("installed-*")) - set(self.path.glob(f"installed-{of_files}-*")):
                 older.unlink()
             stamp.touch()
