@@ -1,6 +1,6 @@
 """The project's sessions: `demo`, `tests`, `lint`, `types` and `bench`.
 
-All but `bench` share one environment, `.nox/rolecall-3.11` under Python 3.11, since torch alone takes most of a
+All but `bench` share one environment (`.nox/rolecall-3.11` under Python 3.11), since torch takes most of a
 minute to install. It is made for the Python that runs nox, brought up to date when `pyproject.toml` or
 `constraints.txt` changes, and can be deleted at any time.
 """

@@ -7,7 +7,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A loaded machine must not fail these tests by its slowness, and a failure must come back when they run again.
+# A loaded machine must not fail tests by its slowness, and a failure must come back when they run again.
 settings.register_profile(
     "rolecall", deadline=None, derandomize=True, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
