@@ -3,8 +3,8 @@
     nox -s bench                                           with the peers installed
     python benchmarks/local_messaging.py --quick           a look, with what is installed
 
-The peers take turns at each workload; a cell shows the median of the rounds, and the best. A ratio says how many
-times better than the peer rolecall is; below 1 it is worse.
+The peers take turns at each workload; a cell shows the median of the rounds, and the best. A ratio says how
+many times better than the peer rolecall is; below 1 it is worse.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """RoleML (`roleml-ai`): an actor of its default kind, its roles called within the node.
 
-Service calls run in the caller's thread, tasks and event handlers in the actor's thread pool, as RoleML does it.
-The messaging component is the one for nodes without neighbours: nothing measured here leaves the node.
+Service calls run in the caller's thread, tasks and event handlers in the actor's thread pool, as RoleML
+does it. The messaging component is the one for nodes without neighbours: nothing measured here leaves the
+node.
 """
 
 from __future__ import annotations

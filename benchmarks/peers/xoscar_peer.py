@@ -1,8 +1,8 @@
 """xoscar: one actor pool in this process, its actors called by reference.
 
-xoscar has two kinds of reference to an actor of the same pool. The one that `create_actor` returns sends messages
-through the pool's channel; `actor_ref` returns one that calls the actor's coroutine directly, under its lock. Both
-are measured, as two peers.
+xoscar has two kinds of reference to an actor of the same pool. The one that `create_actor` returns sends
+messages through the pool's channel; `actor_ref` returns one that calls the actor's coroutine directly,
+under its lock. Both are measured, as two peers.
 """
 
 from __future__ import annotations
