@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import statistics
 import time
@@ -108,3 +109,22 @@ class Measured:
         """Sum up the seconds of several rounds."""
         values = [workload.value(seconds, operations) for seconds in took_s]
         return cls(best=(max if workload.per_second else min)(values), median=statistics.median(values))
+
+
+class Arrivals:
+    """Counts deliveries on one event loop, and tells when all have come."""
+
+    def __init__(self) -> None:
+        self.complete = asyncio.Event()
+        self._missing = 0
+
+    def expect(self, count: int) -> None:
+        """Start to count so many."""
+        self._missing = count
+        self.complete.clear()
+
+    def add(self) -> None:
+        """Count one."""
+        self._missing -= 1
+        if not self._missing:
+            self.complete.set()

@@ -11,7 +11,7 @@ import asyncio
 from typing import Any, ClassVar
 
 import numpy as np
-from harness import IN_FLIGHT, MEMBERS, SUBSCRIBERS, TENSOR_VALUES, time_rounds_async
+from harness import IN_FLIGHT, MEMBERS, SUBSCRIBERS, TENSOR_VALUES, Arrivals, time_rounds_async
 
 
 class XoscarPeer:
@@ -102,25 +102,6 @@ class DirectXoscarPeer(XoscarPeer):
 
         await super()._create(actor_class, uid, *arguments)
         return await xo.actor_ref(self._pool.external_address, uid)
-
-
-class Arrivals:
-    """Counts deliveries, and tells when all have come."""
-
-    def __init__(self) -> None:
-        self.complete = asyncio.Event()
-        self._missing = 0
-
-    def expect(self, count: int) -> None:
-        """Start to count so many."""
-        self._missing = count
-        self.complete.clear()
-
-    def add(self) -> None:
-        """Count one."""
-        self._missing -= 1
-        if not self._missing:
-            self.complete.set()
 
 
 def declare_actors() -> tuple[Any, Any]:
