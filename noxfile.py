@@ -19,7 +19,7 @@ nox.options.sessions = ["tests"]
 nox.options.default_venv_backend = "none"
 
 ROOT = Path(__file__).parent
-PEERS = ("xoscar==0.12.2", "roleml-ai[grpc]==0.3.1")
+PEERS = ("xoscar", "roleml-ai[grpc]")
 
 
 class Environment:
@@ -30,13 +30,14 @@ class Environment:
         self.path = Path(session.cache_dir).parent / "{}-{}.{}".format(name, *sys.version_info)
         self.bin = self.path / ("Scripts" if sys.platform == "win32" else "bin")
 
-    def install(self, *requirements: str) -> Environment:
+    def install(self, *requirements: str, pins: str = "constraints.txt") -> Environment:
         """Install what is asked for, unless it was installed from the same files before."""
-        of_files, of_requirements = digest_of_files(), digest(repr(requirements).encode())
+        of_files = digest(*((ROOT / name).read_bytes() for name in ("pyproject.toml", pins)))
+        of_requirements = digest(repr(requirements).encode())
         stamp = self.path / f"installed-{of_files}-{of_requirements}"
         if not stamp.exists():
             self._create()
-            self.run("python", "-m", "pip", "install", "-q", "-c", "constraints.txt", *requirements)
+            self.run("python", "-m", "pip", "install", "-q", "-c", pins, *requirements)
             for older in set(self.path.glob("installed-*")) - set(self.path.glob(f"installed-{of_files}-*")):
                 older.unlink()
             stamp.touch()
@@ -51,11 +52,6 @@ class Environment:
     def _create(self) -> None:
         if not (self.path / "pyvenv.cfg").exists():
             self.session.run(sys.executable, "-m", "venv", str(self.path), external=True)
-
-
-def digest_of_files() -> str:
-    """Return a digest of the files that say what gets installed."""
-    return digest(*((ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt")))
 
 
 def digest(*contents: bytes) -> str:
@@ -103,7 +99,8 @@ def types(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure rolecall beside RoleML and xoscar; `nox -s bench -- --quick` for a look."""
-    environment = Environment(session, "bench").install("--editable", ".[all]", *PEERS)
+    environment = Environment(session, "bench")
+    environment.install("--editable", ".", *PEERS, pins="benchmarks/constraints.txt")
     environment.run("python", "benchmarks/local_messaging.py", *session.posargs)
 
 
