@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 __all__ = ("draw",)
 
@@ -51,10 +52,11 @@ def draw(
     height: int = 14,
     unicode: bool = True,
 ) -> str:
-    """Return the curve through `points` as lines of text, at most `width` characters each, without colour codes.
+    """Return the curve through `points` as text without colour codes, at most `width` characters a line.
 
-    `height` counts the rows between title and axis. With `unicode=False` only ASCII is used. Points that are not finite
-    are left out; without any point left the text says so. The last value is written beside its end of the curve.
+    `height` counts the rows between title and axis. With `unicode=False` only ASCII is used. Points that are
+    not finite are left out; without any point left the text says so. The last value is written beside its end
+    of the curve.
     """
     finite = [(x, y) for x, y in points if abs(x) < _LIMIT and abs(y) < _LIMIT]  # false for nan too
     if not finite:
@@ -70,7 +72,9 @@ def draw(
     x_scale = _Scale(low_x, high_x, columns * style.dots[0])
     y_scale = _Scale(y_ticks[0], y_ticks[-1], height * style.dots[1])
     rows = _plotted(finite, x_scale, y_scale, style)
-    tick_rows = {height - 1 - y_scale.dot(t) // style.dots[1]: name for t, name in zip(y_ticks, labels, strict=True)}
+    tick_rows = {
+        height - 1 - y_scale.dot(t) // style.dots[1]: name for t, name in zip(y_ticks, labels, strict=True)
+    }
     last_row = height - 1 - y_scale.dot(finite[-1][1]) // style.dots[1]
     lines = [f"{' ' * margin}{y_label}"]
     for index, row in enumerate(rows):
@@ -87,9 +91,11 @@ def _plotted(
     """Return the rows of the plot, top first: the points joined by straight lines."""
     dots = [(x_scale.dot(x), y_scale.dot(y)) for x, y in points]
     marked = set(dots)
-    for (x0, y0), (x1, y1) in zip(dots, dots[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(dots):
         steps = max(abs(x1 - x0), abs(y1 - y0), 1)
-        marked.update((round(x0 + (x1 - x0) * i / steps), round(y0 + (y1 - y0) * i / steps)) for i in range(steps))
+        marked.update(
+            (round(x0 + (x1 - x0) * i / steps), round(y0 + (y1 - y0) * i / steps)) for i in range(steps)
+        )
     across, down = style.dots
     columns, height = x_scale.size // across, y_scale.size // down
     cells = [[0] * columns for _ in range(height)]
@@ -105,8 +111,10 @@ def _cell(bits: int, across: int) -> str:
     return chr(_BRAILLE + bits) if across > 1 else "*"
 
 
-def _x_axis(scale: _Scale, columns: int, margin: int, label: str, style: _Style, *, least: float) -> list[str]:
-    """Return the two lines below the plot: the axis with its ticks, and their numbers with the label after them."""
+def _x_axis(
+    scale: _Scale, columns: int, margin: int, label: str, style: _Style, *, least: float
+) -> list[str]:
+    """Return the two lines below the plot: the axis with its ticks, their numbers followed by the label."""
     ticks = _ticks(scale.low, scale.high, wanted=max(2, columns // 12), least=least)
     ticks = [scale.low, *(tick for tick in ticks if scale.low < tick <= scale.high)]
     axis, numbers = [style.floor] * columns, [" "] * columns
@@ -124,7 +132,7 @@ def _x_axis(scale: _Scale, columns: int, margin: int, label: str, style: _Style,
 
 
 def _widened(values: Iterable[float], room: float | None = None) -> tuple[float, float]:
-    """Return lowest and highest value, moved `room` apart where they are equal so that there is something to scale."""
+    """Return lowest and highest value, moved `room` apart where they are equal, to scale by."""
     listed = list(values)
     low, high = min(listed), max(listed)
     if high - low > 1e-9 * max(abs(low), abs(high), 1e-300):
@@ -150,7 +158,7 @@ def _ticks(low: float, high: float, wanted: int, least: float = 0.0) -> list[flo
 def _number(value: float, among: Sequence[float]) -> str:
     """Write `value` with just the decimals that tell it from its neighbours among the ticks."""
     evenly = among[1:] if len(among) > 2 else among  # the first tick of an x axis may be an odd one
-    step = min((abs(b - a) for a, b in zip(evenly, evenly[1:], strict=False)), default=abs(value) or 1.0)
+    step = min((abs(b - a) for a, b in pairwise(evenly)), default=abs(value) or 1.0)
     largest = max(abs(tick) for tick in among)
     if largest >= 1e6 or (0 < step < 1e-4):
         return f"{value:.3g}"

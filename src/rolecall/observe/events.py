@@ -1,17 +1,17 @@
 """The event stream: one JSON object a line, for programs that watch a run.
 
-| event         | when                                      | keys beside `event`                                          |
-|---------------|-------------------------------------------|--------------------------------------------------------------|
-| `started`     | first                                     | name, architecture, engine, seed, nodes, roles, rounds, run_dir |
-| `status`      | a role enters a status                    | time_s, role, status                                         |
-| `metric`      | a role logs numbers                       | time_s, role, and the numbers under their own names          |
-| `log`         | a line of text                            | time_s, level, source, text                                  |
-| `dead-letter` | a message could not be delivered          | time_s, kind, role, channel, reason                          |
-| `finished`    | last, of a run with a result              | terminal, status, architecture, rounds, accuracy, wall_s, digest, ... |
-| `failed`      | last, of a run without                    | terminal, status, error, error_type, exit_code               |
+| event         | when                             | keys beside `event`                                     |
+|---------------|----------------------------------|---------------------------------------------------------|
+| `started`     | first                            | name, architecture, engine, seed, nodes, roles, ...     |
+| `status`      | a role enters a status           | time_s, role, status                                    |
+| `metric`      | a role logs numbers              | time_s, role, and the numbers under their own names     |
+| `log`         | a line of text                   | time_s, level, source, text                             |
+| `dead-letter` | a message could not be delivered | time_s, kind, role, channel, reason                     |
+| `finished`    | last, of a run with a result     | terminal, status, rounds, accuracy, wall_s, digest, ... |
+| `failed`      | last, of a run without           | terminal, status, error, error_type, exit_code, ...     |
 
-Exactly one line has `"terminal": true`: the last. A metric that a role logs under the name `event`, `role` or `time_s`
-appears with an underscore after it. Numbers that JSON cannot express (nan, infinities) are null.
+Exactly one line has `"terminal": true`: the last. A metric that a role logs under the name `event`, `role` or
+`time_s` appears with an underscore after it. Numbers that JSON cannot express (nan, infinities) are null.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def event_of(record: Record) -> dict[str, Any]:
 
 
 def line_of(event: Mapping[str, Any]) -> str:
-    """Return an event as one line of JSON, ASCII only, with the newline; raise `TypeError` for what JSON lacks."""
+    """Return an event as one line of ASCII JSON, newline included; raise `TypeError` for what JSON lacks."""
     return json.dumps({key: _plain(key, value) for key, value in event.items()}, allow_nan=False) + "\n"
 
 

@@ -1,7 +1,7 @@
 """Show a run to a person while it runs, and its curve when it has ended.
 
-`PlainProgress` writes one line of text a round, for pipes, logs and CI. `LiveProgress` keeps a bar and the growing curve
-on a terminal, and leaves only the final curve behind. `progress_for` chooses.
+`PlainProgress` writes one line of text a round, for pipes, logs and CI. `LiveProgress` keeps a bar and the
+growing curve on a terminal, and leaves only the final curve behind. `progress_for` chooses.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TextIO
+from typing import IO, TYPE_CHECKING
 
 from rolecall.core.records import DeadLetter, LogLine, Metric, Record
 from rolecall.observe.curve import draw
@@ -18,8 +18,7 @@ from rolecall.observe.summary import Failure, Plan, Summary
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-    from rich.live import Live
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress
 
 __all__ = ("LiveProgress", "PlainProgress", "progress_for")
 
@@ -32,7 +31,7 @@ _REDRAWS_PER_S = 8
 _DEAD_LETTERS_SHOWN = 5
 
 
-def progress_for(out: TextIO) -> PlainProgress:
+def progress_for(out: IO[str]) -> PlainProgress:
     """Return live progress when `out` is a terminal that can do it, plain lines otherwise."""
     if not out.isatty():
         return PlainProgress(out)
@@ -45,7 +44,7 @@ def progress_for(out: TextIO) -> PlainProgress:
 class PlainProgress:
     """Write a run as lines of plain text: one a round; one a second at most when there are no rounds."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: IO[str]) -> None:
         self.series = Series()
         self.plan: Plan | None = None
         self._out = out
@@ -60,9 +59,8 @@ class PlainProgress:
         """Write what is about to run."""
         self.plan = plan
         seed = "" if plan.seed is None else f", seed {plan.seed}"
-        self.say(
-            f"{plan.name}: {_count(plan.nodes, 'node')}, {_count(plan.roles, 'role')}, engine {plan.engine}{seed}"
-        )
+        size = f"{_count(plan.nodes, 'node')}, {_count(plan.roles, 'role')}"
+        self.say(f"{plan.name}: {size}, engine {plan.engine}{seed}")
 
     def record(self, record: Record) -> None:
         """Write a line when a round is complete, and at once what went wrong."""
@@ -94,7 +92,9 @@ class PlainProgress:
             self.say(f"warning: {self._dead_letters} dead letters in all; log.txt has every one")
         self.say(_result(summary))
         if summary.digest is not None:
-            self.say(f"parameters: {summary.digest}")
+            self.say(f"digest of the final parameters: {summary.digest}")
+        if summary.run_dir is not None:
+            self.say(f"run directory: {summary.run_dir}")
 
     def failed(self, failure: Failure) -> None:
         """Write the curve as far as it came; the error itself is told on stderr."""
@@ -125,51 +125,54 @@ class PlainProgress:
 
     def values_at(self, x: float) -> str:
         """Return what the headline's roles logged at `x`, as text."""
-        return "  ".join(f"{name} {_short(value)}" for name, value in list(self.series.at(x).items())[:_VALUES_SHOWN])
+        return "  ".join(
+            f"{name} {_short(value)}" for name, value in list(self.series.at(x).items())[:_VALUES_SHOWN]
+        )
 
     def _flush(self) -> None:
         x, clock = self._current, self.series.clock
         if x is None or x == self._shown or (clock != "round" and self._latest_s - self._shown_at_s < 1):
             return
         self._shown, self._shown_at_s = x, self._latest_s
-        self.say(f"{_position(clock, x, self.plan)}  {self.values_at(x)}  {self._latest_s:6.1f} s")
+        took = "" if clock == "time_s" else f"  {self._latest_s:6.1f} s"
+        self.say(f"{_position(clock, x, self.plan)}  {self.values_at(x)}{took}")
 
     def _dead_letter(self, letter: DeadLetter) -> None:
         self._dead_letters += 1
         if self._dead_letters <= _DEAD_LETTERS_SHOWN:
-            self.say(f"warning: dead letter: {letter.kind} to {letter.role}.{letter.channel}: {letter.reason}")
+            self.say(
+                f"warning: dead letter: {letter.kind} to {letter.role}.{letter.channel}: {letter.reason}"
+            )
 
 
 class LiveProgress(PlainProgress):
     """Keep a bar and the growing curve on a terminal while the run goes on."""
 
     def __init__(self, console: Console, *, clock: Callable[[], float] = time.monotonic) -> None:
+        from rich.live import Live
+
         super().__init__(console.file)
         self._console = console
         self._clock = clock
         self._redrawn_at = float("-inf")
         self._curve = ""
-        self._live: Live | None = None
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
+        self._bar = _bar()
+        self._task = self._bar.add_task("starting", total=None)
+        self._live = Live(get_renderable=self._display, console=console, refresh_per_second=8, transient=True)
 
     def started(self, plan: Plan) -> None:
         """Write what is about to run, and begin the display."""
         super().started(plan)
-        from rich.live import Live
-
-        self._bar = _bar()
-        self._task = self._bar.add_task("starting", total=plan.rounds)
-        self._live = Live(get_renderable=self._display, console=self._console, refresh_per_second=8, transient=True)
+        self._bar.reset(self._task, total=plan.rounds)
         self._live.start()
 
     def moved(self, x: float, time_s: float) -> None:
         """Move the bar, and draw the curve anew a few times a second."""
-        if self._bar is None or self._task is None:
-            return
         clock = self.series.clock
         done = x if clock == "round" else None
-        self._bar.update(self._task, completed=done, description=f"{_position(clock, x, self.plan)}  {self.values_at(x)}")
+        self._bar.update(
+            self._task, completed=done, description=f"{_position(clock, x, self.plan)}  {self.values_at(x)}"
+        )
         now = self._clock()
         if now - self._redrawn_at >= 1 / _REDRAWS_PER_S and self._console.height >= _ROWS_FOR_LIVE_CURVE:
             self._redrawn_at = now
@@ -177,12 +180,12 @@ class LiveProgress(PlainProgress):
 
     def finished(self, summary: Summary) -> None:
         """Take the display away, and write the curve and the result."""
-        self._stop()
+        self._live.stop()
         super().finished(summary)
 
     def failed(self, failure: Failure) -> None:
         """Take the display away, and write the curve as far as it came."""
-        self._stop()
+        self._live.stop()
         super().failed(failure)
 
     def say(self, text: str) -> None:
@@ -201,19 +204,18 @@ class LiveProgress(PlainProgress):
         from rich.console import Group
         from rich.text import Text
 
-        assert self._bar is not None  # begun in `started`, before the display
         return Group(Text(self._curve, style="cyan"), self._bar) if self._curve else self._bar
-
-    def _stop(self) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
 
 
 def _bar() -> Progress:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TimeElapsedColumn(),
+    )
     return Progress(*columns, auto_refresh=False)
 
 
@@ -239,5 +241,5 @@ def _short(value: float) -> str:
     return f"{value:.4f}" if 1e-3 <= abs(value) < 1000 or value == 0 else f"{value:.4g}"
 
 
-def _is_unicode(out: TextIO) -> bool:
+def _is_unicode(out: IO[str]) -> bool:
     return (getattr(out, "encoding", None) or "").lower().replace("-", "") in {"utf8", "utf16", "utf32"}

@@ -1,7 +1,7 @@
 """Carry the records of a run from the event loop to whatever writes them, in a thread of its own.
 
-Writing to a terminal, a pipe or a disk can block; the event loop must not. The loop puts records into a bounded queue;
-one thread hands each record, in order, to every sink.
+Writing to a terminal, a pipe or a disk can block; the event loop must not. The loop puts records into a
+bounded queue; one thread hands each record, in order, to every sink.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _RECORDS_WAITING = 100_000
 class Pump:
     """An observer that passes every record on to `sinks`, in order, in a thread of its own.
 
-    Use it as a context manager; leaving it waits until everything is written. A sink that raises gets no more records:
-    `on_error` is told at once, in the pump's thread, and the others go on. With 100,000 records waiting the event loop is
-    held up rather than a record lost.
+    Use it as a context manager; leaving it waits until everything is written. A sink that raises gets no more
+    records: `on_error` is told at once, in the pump's thread, and the others go on. With 100,000 records
+    waiting the event loop is held up rather than a record lost.
     """
 
     def __init__(self, *sinks: Observer, on_error: Callable[[Exception], None]) -> None:
@@ -40,7 +40,9 @@ class Pump:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self._waiting.put(None)
         self._thread.join()
 

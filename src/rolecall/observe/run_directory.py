@@ -1,13 +1,13 @@
 """The run directory: everything a run leaves behind, in files that outlive it.
 
-| file                | what                                                                                 |
-|---------------------|--------------------------------------------------------------------------------------|
-| `app.yaml`          | the expanded application; `rolecall run app.yaml` runs it again, to the same result   |
-| `metrics.jsonl`     | every metric, one JSON object a line, as in the event stream                          |
-| `log.txt`           | statuses, log lines, dead letters, and the traceback of what failed                   |
-| `model.safetensors` | the final parameters, when the application has any                                    |
-| `curve.png`         | the curves of accuracy and loss, when matplotlib is installed                         |
-| `summary.json`      | the last event: how the run ended; written last, so whoever sees it sees the rest too |
+| file                | what                                                                               |
+|---------------------|------------------------------------------------------------------------------------|
+| `app.yaml`          | the expanded application; `rolecall run app.yaml` repeats the run, result included |
+| `metrics.jsonl`     | every metric, one JSON object a line, as in the event stream                       |
+| `log.txt`           | statuses, log lines, dead letters, and the traceback of what failed                |
+| `model.safetensors` | the final parameters, when the application has any                                 |
+| `curve.png`         | the curves of accuracy and loss, when matplotlib is installed                      |
+| `summary.json`      | how the run ended; written last, so that whoever sees it sees the rest too         |
 """
 
 from __future__ import annotations
@@ -114,7 +114,9 @@ class RunDirectory:
 def versions() -> dict[str, str]:
     """Return the versions that a result may depend on: Python, rolecall, and the number crunchers in use."""
     found = {"python": platform.python_version(), "rolecall": metadata.version("rolecall")}
-    found.update({name: str(sys.modules[name].__version__) for name in ("numpy", "torch") if name in sys.modules})
+    found.update(
+        {name: str(sys.modules[name].__version__) for name in ("numpy", "torch") if name in sys.modules}
+    )
     return found
 
 

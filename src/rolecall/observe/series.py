@@ -1,9 +1,10 @@
 """Find, among all the metrics of a run, the one curve worth drawing.
 
-An application logs many things from many roles. The *headline* is the metric people ask for first: accuracy, else
-loss, else whatever number was logged first. When roles of several kinds log it (a coordinator the accuracy of the
-global model, every trainer that of its own), the kind with the fewest members speaks for the run; when several roles of
-that kind log it for the same round (the peers of gossip learning), their mean does.
+An application logs many things from many roles. The *headline* is the metric people ask for first: accuracy,
+else loss, else whatever number was logged first. When roles of several kinds log it (a coordinator the
+accuracy of the global model, every trainer that of its own), the kind with the fewest members speaks for the
+run; when several roles of that kind log it for the same round (the peers of gossip learning), their mean
+does.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ class _Track:
         total, count = self.sums.get(x, (0.0, 0))
         self.sums[x] = (total + value, count + 1)
         if len(self.sums) > _POINTS_PER_TRACK:
-            self.sums = dict(list(self.sums.items())[1::2])  # half the resolution is still finer than any screen
+            self.sums = dict(
+                list(self.sums.items())[1::2]
+            )  # half the resolution is still finer than any screen
 
     def points(self) -> list[tuple[float, float]]:
         return sorted((x, total / count) for x, (total, count) in self.sums.items())
@@ -55,7 +58,7 @@ class Series:
             self.add(metric)
 
     def add(self, record: Record) -> float | None:
-        """Take one record; return where on the headline's x axis it counts, None when it is not part of that curve."""
+        """Take one record; return where on the headline's x axis it counts, None if it is not part of it."""
         if not isinstance(record, Metric):
             return None
         clock = clock_of(record.values)

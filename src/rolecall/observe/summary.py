@@ -12,7 +12,7 @@ Status = Literal["ok", "stopped", "failed", "aborted"]
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """A run about to begin. `rounds` is how many the application says it will take, None when it does not say."""
+    """A run about to begin. `rounds` is how many it will take, None when the application does not say."""
 
     name: str
     architecture: str
@@ -25,7 +25,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """A run that has ended with a result. `digest` is a hash of the final parameters, None when there are none."""
+    """A run that has ended with a result. `digest` is a hash of the final parameters, None without any."""
 
     status: Status
     architecture: str

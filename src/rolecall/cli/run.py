@@ -1,0 +1,74 @@
+"""`rolecall run`: run an application file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rolecall.cli.options import DataDir, Debug, Format, FormatOption, RunsDir, Seed
+
+if TYPE_CHECKING:
+    from rolecall.fleet.app import App
+
+__all__ = ("run",)
+
+
+def run(
+    application: Annotated[
+        Path,
+        typer.Argument(metavar="APP", help="An application: app.yaml, or a Python file that defines `app`."),
+    ],
+    engine: Annotated[
+        str, typer.Option("--engine", metavar="NAME", help="What runs it. local: all nodes in this process.")
+    ] = "local",
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Override a parameter of the application, such as rounds=3; repeatable.",
+        ),
+    ] = None,
+    seed: Seed = None,
+    format: FormatOption = Format.TEXT,
+    runs_dir: RunsDir = Path("runs"),
+    data_dir: DataDir = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            show_default=False,
+            help="Encode and decode every message, and find values changed after they were sent. Slower.",
+        ),
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Run an application, and show its progress and its curve.
+
+    What it leaves behind is in a new directory under --runs-dir: the expanded
+    application, its metrics, its log, the final model, the curve.
+
+    Ctrl-C ends the run in good order; a second one aborts it.
+
+    Example:  rolecall run examples/fedavg/app.yaml --set rounds=5 --seed 7
+    """
+    from rolecall.cli.session import Settings, attend
+
+    def load() -> App:
+        from rolecall.fleet.app import App
+
+        return App.load(application)
+
+    settings = Settings(
+        engine=engine,
+        sets=tuple(sets or ()),
+        seed=seed,
+        format=format,
+        runs_dir=runs_dir,
+        data_dir=data_dir,
+        check=check,
+        debug=debug,
+    )
+    attend(load, settings)

@@ -1,0 +1,227 @@
+"""Run one application from the command line: run directory, progress or events, signals, exit code."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack, redirect_stdout
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import typer
+from msgspec import structs
+
+from rolecall.cli.data import use_data_dir
+from rolecall.cli.exit_codes import ExitCode
+from rolecall.cli.failures import Aborted, failure_of, reported
+from rolecall.cli.interrupts import Interrupts
+from rolecall.cli.options import Format
+from rolecall.core.errors import ConfigError, MissingDependency
+from rolecall.observe.summary import Failure, Plan, Summary
+
+if TYPE_CHECKING:
+    import anyio
+
+    from rolecall.core.records import Observer, Record
+    from rolecall.fleet.app import App
+    from rolecall.fleet.run import History
+    from rolecall.observe.reporter import Reporter
+    from rolecall.observe.run_directory import RunDirectory
+    from rolecall.observe.series import Series
+
+__all__ = ("Settings", "attend")
+
+_PACKAGED = re.compile(r"rolecall\.architectures\.(\w+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the command line says about a run."""
+
+    engine: str = "local"
+    sets: tuple[str, ...] = ()
+    seed: int | None = None
+    format: Format = Format.TEXT
+    runs_dir: Path = Path("runs")
+    data_dir: Path | None = None
+    check: bool = False
+    debug: bool = False
+
+
+def attend(load: Callable[[], App], settings: Settings) -> None:
+    """Run the application that `load` returns to its end, and show it; raise `typer.Exit` with its code."""
+    out = sys.stdout
+    session = _Session(_reporter(settings.format, out), settings)
+    with ExitStack() as stack:
+        if settings.format is Format.JSONL:
+            stack.enter_context(redirect_stdout(sys.stderr))  # what roles print must not get among the events
+        stack.enter_context(reported(session.failed, debug=settings.debug))
+        stack.callback(session.close)
+        code = session.run(load)
+    if session.output_closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # or Python complains when it flushes at exit
+        code = ExitCode.OUTPUT_CLOSED
+    raise typer.Exit(int(code))
+
+
+class _Session:
+    """One run as the command line sees it: its directory, its reporter, its signals."""
+
+    def __init__(self, reporter: Reporter, settings: Settings) -> None:
+        from rolecall.observe.series import Series
+
+        self.output_closed = False
+        self._reporter = reporter
+        self._settings = settings
+        self._series = Series()
+        self._directory: RunDirectory | None = None
+        self._plan: Plan | None = None
+        self._lost: Exception | None = None
+        self._interrupts = Interrupts(notice=_say, last_words=self._last_words)
+
+    def run(self, load: Callable[[], App]) -> ExitCode:
+        """Expand, check and run the application; write and show how it ended."""
+        from rolecall.observe.run_directory import RunDirectory
+
+        use_data_dir(self._settings.data_dir)
+        app = load().expanded(sets=self._settings.sets, seed=self._settings.seed)
+        app.check()
+        directory = self._directory = RunDirectory.create(
+            self._settings.runs_dir, app.name, now=datetime.now()
+        )
+        directory.save_app(app)
+        plan = self._plan = _plan(app, self._settings.engine, directory.path)
+        self._show(lambda: self._reporter.started(plan))
+        history = self._run(app, directory)
+        if self._lost is not None:
+            raise ConfigError(
+                str(directory.path), f"the run could not be recorded ({self._lost})"
+            ) from self._lost
+        summary = _summary(history, plan, self._series)
+        self._draw(directory, plan)
+        directory.finish(summary, history.final)
+        self._show(lambda: self._reporter.finished(summary))
+        return ExitCode.STOPPED if summary.status == "stopped" and app.until != "stopped" else ExitCode.OK
+
+    def failed(self, failure: Failure) -> None:
+        """Write and show that the run ended without a result."""
+        if self._plan is not None:
+            failure = structs.replace(
+                failure, architecture=self._plan.architecture, run_dir=self._plan.run_dir
+            )
+        if self._directory is not None and self._lost is None:
+            if failure.status != "aborted" and self._plan is not None:
+                self._draw(self._directory, self._plan)
+            self._directory.fail(failure)
+        self._show(lambda: self._reporter.failed(failure))
+
+    def close(self) -> None:
+        """Close the files of the run directory."""
+        if self._directory is not None:
+            self._directory.close()
+
+    def _run(self, app: App, directory: RunDirectory) -> History:
+        import anyio
+
+        from rolecall.fleet.run import run
+        from rolecall.observe.pump import Pump
+
+        settings = self._settings
+        sinks: list[Observer] = [directory.record, self._collect, self._reporter.record]
+        with Pump(*sinks, on_error=self._sink_failed) as pump, self._interrupts:
+
+            async def body(stop: anyio.Event) -> History:
+                return await run(
+                    app, engine=settings.engine, observers=(pump,), checked=settings.check, stop=stop
+                )
+
+            uvloop = importlib.util.find_spec("uvloop") is not None
+            return anyio.run(self._interrupts.run, body, backend_options={"use_uvloop": uvloop})
+
+    def _collect(self, record: Record) -> None:
+        self._series.add(record)
+
+    def _sink_failed(self, error: Exception) -> None:
+        """Take note, in the pump's thread, that records cannot be written; running on gains nothing."""
+        if isinstance(error, BrokenPipeError):
+            self.output_closed = True
+        else:
+            self._lost = error
+        self._interrupts.stop()
+
+    def _show(self, show: Callable[[], None]) -> None:
+        """Have the reporter show something, unless nobody reads any more."""
+        try:
+            if not self.output_closed:
+                show()
+        except BrokenPipeError:
+            self.output_closed = True
+
+    def _draw(self, directory: RunDirectory, plan: Plan) -> None:
+        from rolecall.observe.plot import save_curves
+
+        try:
+            save_curves(directory.path / "curve.png", self._series, title=plan.name)
+        except MissingDependency as error:
+            _say(str(error))
+
+    def _last_words(self, exit_code: int) -> None:
+        self.failed(structs.replace(failure_of(Aborted(exit_code - 128)), exit_code=exit_code))
+
+
+def _reporter(format: Format, out: TextIO) -> Reporter:
+    from rolecall.observe.events import EventStream
+    from rolecall.observe.progress import progress_for
+
+    return EventStream(out) if format is Format.JSONL else progress_for(out)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
+
+
+def _plan(app: App, engine: str, run_dir: Path) -> Plan:
+    rounds = app.parameters.get("rounds")
+    return Plan(
+        name=app.name,
+        architecture=_architecture(app),
+        engine=engine,
+        seed=app.seed,
+        nodes=len(app.nodes),
+        roles=sum(len(roles) for roles in app.roles.values()),
+        rounds=rounds if isinstance(rounds, int) and not isinstance(rounds, bool) else None,
+        run_dir=str(run_dir),
+    )
+
+
+def _architecture(app: App) -> str:
+    """Return the name of the packaged architecture that the roles come from, else that of the application."""
+    for roles in app.roles.values():
+        for spec in roles.values():
+            named = spec.class_ if isinstance(spec.class_, str) else spec.class_.__module__
+            if found := _PACKAGED.match(named):
+                return found[1]
+    return app.name
+
+
+def _summary(history: History, plan: Plan, series: Series) -> Summary:
+    points = series.points()
+    return Summary(
+        status=history.status,
+        architecture=plan.architecture,
+        rounds=int(points[-1][0]) if points and series.clock == "round" else None,
+        accuracy=series.last("accuracy"),
+        wall_s=history.wall_s,
+        digest=history.digest if history.final is not None else None,
+        loss=series.last("loss"),
+        name=plan.name,
+        engine=plan.engine,
+        seed=plan.seed,
+        run_dir=plan.run_dir,
+    )
