@@ -328,13 +328,15 @@ class Tensors(Mapping[str, Array]):
             for part in _chunks(buffer.size):
                 yield _wide(dtype, buffer[part]).astype(np.float64)
 
+    def require_spec(self, spec: Spec, where: str) -> None:
+        """Raise `WrongType`, naming `where` and the first difference, unless these tensors are of `spec`."""
+        if self.spec is not spec and self.spec != spec:
+            raise WrongType(where, *_first_difference(spec, self.spec))
+
     def _require_equal_spec(self, other: Tensors, where: str) -> None:
         if not isinstance(other, Tensors):
             raise WrongType(where, "Tensors", type(other).__name__)
-        if self._layout is other._layout or self.spec == other.spec:
-            return
-        expected, found = _first_difference(self.spec, other.spec)
-        raise WrongType(where, expected, found)
+        other.require_spec(self.spec, where)
 
     # ------------------------------------------------------------------------------------------ a value
 

@@ -134,7 +134,7 @@ def _listed() -> str:
     return ", ".join(topologies())
 
 
-# ------------------------------------------------------------------------------------------------- fixed graphs
+# -------------------------------------------------------------------------------------------- fixed graphs
 
 
 def _complete(spec: _Spec, members: Sequence[str], rng: random.Random) -> Edges:
@@ -163,7 +163,7 @@ def _grid(spec: _Spec, members: Sequence[str], rng: random.Random) -> Edges:
     return [(members[one], members[other]) for one, other in (*across, *down)]
 
 
-# ------------------------------------------------------------------------------------------------ random graphs
+# ------------------------------------------------------------------------------------------- random graphs
 
 
 def _regular(spec: _Spec, members: Sequence[str], rng: random.Random) -> Edges:

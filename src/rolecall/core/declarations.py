@@ -1,0 +1,121 @@
+"""What a role class declares, gathered once per class and checked before any instance runs."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import msgspec
+
+from rolecall.core.annotations import type_name
+from rolecall.core.channels import Channel
+from rolecall.core.elements import ElementDeclaration, declared_elements
+from rolecall.core.errors import DeclarationError, nearest
+from rolecall.core.inboxes import Inbox
+from rolecall.core.relationships import RelationshipDeclaration, declared_relationships, named_marks
+from rolecall.core.role import Extension, Role
+from rolecall.core.state import State, declared_state
+from rolecall.core.topics import Handles, Topic
+
+__all__ = ("Declarations", "combined", "declarations")
+
+
+class Declarations(msgspec.Struct, frozen=True):
+    """The channels, topics, inboxes, elements, relationships, handlers and state of a role class, by name."""
+
+    role_class: type
+    channels: dict[str, Channel[Any, Any]]
+    topics: dict[str, Topic[Any]]
+    inboxes: dict[str, Inbox[Any]]
+    elements: dict[str, ElementDeclaration]
+    relationships: dict[str, RelationshipDeclaration]
+    handlers: dict[str, list[Handles]]
+    state: State[Any] | None
+
+    @property
+    def names(self) -> list[str]:
+        """The names of everything that can be reached from outside."""
+        return [*self.channels, *self.topics, *self.inboxes]
+
+
+@functools.cache
+def declarations(cls: type) -> Declarations:
+    """Return what `cls` declares.
+
+    Raises:
+        DeclarationError: an annotation cannot be resolved, or a handler names an unknown relationship.
+    """
+    members = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
+    found = Declarations(
+        cls,
+        {k: v for k, v in members.items() if isinstance(v, Channel)},
+        {k: v for k, v in members.items() if isinstance(v, Topic)},
+        {k: v for k, v in members.items() if isinstance(v, Inbox)},
+        declared_elements(cls),
+        declared_relationships(cls),
+        {k: named_marks(v) for k, v in members.items() if hasattr(v, "__rolecall_handles__")},
+        declared_state(cls),
+    )
+    _check_handlers(found)
+    return found
+
+
+def _check_handlers(found: Declarations) -> None:
+    for handler, marks in found.handlers.items():
+        for mark in marks:
+            if mark.relationship not in found.relationships:
+                raise DeclarationError(
+                    f"{type_name(found.role_class)}.{handler}",
+                    f"it listens to the relationship {mark.relationship!r}, which the role does not declare."
+                    + nearest(mark.relationship, found.relationships),
+                )
+
+
+def combined(base: type[Role], extensions: tuple[type[Role], ...]) -> type[Role]:
+    """Return a class that is `base` with the channels of the extensions.
+
+    Raises:
+        DeclarationError: an extension is no role class.
+    """
+    if not extensions:
+        return base
+    for extension in extensions:
+        if not (isinstance(extension, type) and issubclass(extension, Role)):
+            raise DeclarationError(type_name(base), f"the extension {extension!r} is no role class")
+    name = "+".join((base.__name__, *(e.__name__ for e in extensions)))
+    hooks = {hook: _beside(hook, base, extensions) for hook in ("setup", "main", "teardown")}
+    parts = tuple(e for e in reversed(extensions) if not issubclass(base, e))
+    return type(base)(name, (*parts, base), {**hooks, "__module__": base.__module__, "__doc__": base.__doc__})
+
+
+def _beside(hook: str, base: type[Role], extensions: tuple[type[Role], ...]) -> Any:
+    """Return a hook that runs the role's own and then those of its extensions (`main` runs them side by side)."""
+    own = [e for e in extensions if issubclass(e, Extension) and hook in _hooks(e)]
+    mixins = [e for e in extensions if not issubclass(e, Extension) and hook in _hooks(e)]
+    parts = [getattr(mixins[-1] if mixins else base, hook), *(vars(_hooks(e)[hook])[hook] for e in own)]
+
+    async def run(self: Role) -> None:
+        if hook == "main" and len(parts) > 1:
+            import anyio
+
+            async with anyio.create_task_group() as group:
+                for part in parts:
+                    group.start_soon(part, self)
+        else:
+            for part in parts:
+                await part(self)
+
+    run.__name__ = hook
+    return run
+
+
+def _hooks(extension: type) -> dict[str, type]:
+    """Return which class of an extension defines each of its hooks."""
+    found: dict[str, type] = {}
+    for cls in extension.__mro__:
+        if cls in (Role, Extension):
+            break
+        found.update({name: cls for name in ("setup", "main", "teardown") if name in vars(cls) and name not in found})
+    return found
+
+

@@ -1,0 +1,231 @@
+"""Groups: the ordered members of a relationship, called and listened to together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast
+
+import msgspec
+
+from rolecall.core.channels import Bound
+from rolecall.core.ends import Endpoint, GroupCall, Subscription
+from rolecall.core.errors import RelationshipError
+from rolecall.core.ids import RoleId
+from rolecall.core.inboxes import UnboundInbox
+from rolecall.core.policies import Overflow
+from rolecall.core.topics import UnboundTopic
+
+if TYPE_CHECKING:
+    from rolecall.core.host import Host
+
+__all__ = ("Group", "Late", "Within")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+M = TypeVar("M")
+RoleT = TypeVar("RoleT")
+Role_co = TypeVar("Role_co", covariant=True)
+EventHandler: TypeAlias = Callable[[Any, RoleId, M], Coroutine[Any, Any, None]]
+MemberHandler: TypeAlias = Callable[[Any, RoleId], Coroutine[Any, Any, None]]
+Late: TypeAlias = Literal["cancel", "ignore", "keep"]
+
+
+class Within(msgspec.Struct, frozen=True):
+    """What a group call settles for: see `Group.within`."""
+
+    quorum: int | float | None = None
+    deadline_s: float | None = None
+    late: Late = "cancel"
+
+    def needed(self, members: int) -> int:
+        """Return how many answers end the wait."""
+        if self.quorum is None:
+            return members
+        exact = self.quorum * members if isinstance(self.quorum, float) else self.quorum
+        return min(members, max(0, -int(-exact // 1)))
+
+    def least(self, members: int) -> int:
+        """Return how many answers the call fails without: the quorum, or one where only a deadline was given."""
+        if self.quorum is None and self.deadline_s is not None:
+            return min(1, members)
+        return self.needed(members)
+
+
+class Group(Generic[Role_co]):
+    """An ordered, immutable set of roles: the members of a relationship at this moment, or some of them.
+
+    Reading the relationship again (`self.trainers`) gives its members then; they change as roles come and go.
+    """
+
+    __slots__ = ("_host", "_ids", "_relationship", "_within")
+
+    def __init__(
+        self, host: Host, relationship: str, ids: tuple[RoleId, ...], within: Within | None = None
+    ) -> None:
+        self._host, self._relationship, self._ids = host, relationship, ids
+        self._within = within or Within()
+
+    # ------------------------------------------------------------------------------------------ members
+
+    @property
+    def ids(self) -> tuple[RoleId, ...]:
+        """The members in order."""
+        return self._ids
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __iter__(self) -> Iterator[RoleId]:
+        return iter(self._ids)
+
+    def __contains__(self, role: object) -> bool:
+        return role in self._ids
+
+    def __repr__(self) -> str:
+        return f"Group({self._relationship}: {', '.join(self._ids)})"
+
+    def __getitem__(self, role: RoleId) -> Role_co:
+        """Return the member with this id.
+
+        Raises:
+            RelationshipError: it is not a member.
+        """
+        if role not in self._ids:
+            raise self._error(f"has no member {str(role)!r}", hint=f"Its members: {', '.join(self._ids) or 'none'}")
+        return cast("Role_co", self._host.proxy(self._relationship, role))
+
+    def at(self, rank: int) -> Role_co:
+        """Return the member at a position; positions wrap around, as on a ring."""
+        if not self._ids:
+            raise self._error("has no members", hint="Wait for some with `await group.wait(n)`")
+        return self[self._ids[rank % len(self._ids)]]
+
+    def rank(self, role: RoleId) -> int:
+        """Return the position of a member."""
+        try:
+            return self._ids.index(role)
+        except ValueError:
+            raise self._error(f"has no member {str(role)!r}") from None
+
+    @property
+    def others(self) -> Group[Role_co]:
+        """The members without the role that asks."""
+        return self._with(tuple(role for role in self._ids if role != self._host.id))
+
+    def only(self, roles: Iterable[RoleId]) -> Group[Role_co]:
+        """Return the group of these members, in the order of the group."""
+        wanted = set(roles)
+        for role in wanted.difference(self._ids):
+            raise self._error(f"has no member {str(role)!r}")
+        return self._with(tuple(role for role in self._ids if role in wanted))
+
+    def choice(self, step: int | None = None) -> Role_co:
+        """Return a member drawn at random, never the role that asks.
+
+        `step` keys the draw; without it every draw of this role from this relationship is the next of a sequence.
+        """
+        others = self.others
+        if not others:
+            raise self._error("has no other member to choose")
+        return others.at(int(self._host.draw(f"choice/{self._relationship}", step).integers(len(others))))
+
+    def sample(self, fraction: float, step: int | None = None) -> Group[Role_co]:
+        """Return a random part of the members (at least one), in the order of the group; `step` as in `choice`."""
+        if not 0 < fraction <= 1:
+            raise ValueError(f"sample({fraction}): the fraction must be above 0 and at most 1")
+        count = max(1, round(fraction * len(self._ids))) if self._ids else 0
+        chosen = self._host.draw(f"sample/{self._relationship}", step).choice(len(self._ids), count, replace=False)
+        return self._with(tuple(self._ids[i] for i in sorted(chosen)))
+
+    async def wait(self, count: int) -> Group[Role_co]:
+        """Wait until the relationship has at least `count` members and return them."""
+        return cast("Group[Role_co]", await self._host.wait_for_members(self._relationship, count))
+
+    # ------------------------------------------------------------------------------------------ calling
+
+    def within(
+        self, *, quorum: int | float | None = None, deadline_s: float | None = None, late: Late = "cancel"
+    ) -> Group[Role_co]:
+        """Return the group with what a call to it settles for.
+
+        Args:
+            quorum: how many answers end the wait: a number, or a float for a share of the members (`0.8`). Without it all
+                must answer, or, with a deadline, those who do until then (at least one).
+            deadline_s: when the wait ends with what is there.
+            late: what happens to those who have not answered: `cancel` their calls, `ignore` the answers, or `keep` them for
+                `replies.late` of a later call of the same channel.
+
+        A call to which too few answer raises `QuorumMissed`, which names each failure.
+        """
+        if isinstance(quorum, float) and not 0 < quorum <= 1:
+            raise ValueError(f"within(quorum={quorum}): a share must be above 0 and at most 1; give an int for a number")
+        return Group(self._host, self._relationship, self._ids, Within(quorum, deadline_s, late))
+
+    def call(
+        self: Group[RoleT], channel: Callable[[RoleT], Endpoint[P, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> GroupCall[T]:
+        """Call a service or task of every member with the same arguments, which are serialised once."""
+        name = self._channel_name(channel)
+        bound: Bound[RoleT, T] = Bound(name, args, kwargs)
+        return self._host.group_call(self._relationship, dict.fromkeys(self._ids, bound), self._within)
+
+    def call_each(self: Group[RoleT], plan: Callable[[RoleId], Bound[RoleT, T]]) -> GroupCall[T]:
+        """Call every member with arguments of its own: `call_each(lambda who: Trainer.train.bind(plans[who]))`."""
+        return self._host.group_call(self._relationship, {role: plan(role) for role in self._ids}, self._within)
+
+    async def put(self: Group[RoleT], inbox: UnboundInbox[RoleT, M], item: M) -> None:
+        """Put a message into the inbox of every member; returns when all have admitted it.
+
+        Raises:
+            RoleLost: of the first member that is gone, after the others have the message.
+        """
+        await self._host.group_put(self._relationship, self._ids, inbox.name, item)
+
+    def subscribe(
+        self: Group[RoleT],
+        topic: UnboundTopic[RoleT, M],
+        *,
+        where: Mapping[str, Any] | None = None,
+        capacity: int = 64,
+        overflow: Overflow = "wait",
+    ) -> Subscription[M]:
+        """Return a subscription to a topic of these members, to be entered with `async with` and then taken from."""
+        return self._host.subscribe(self._relationship, self._ids, topic.topic, where or {}, capacity, overflow)
+
+    # ------------------------------------------------------------------------------------------ handlers
+
+    def on(
+        self: Group[RoleT],
+        topic: UnboundTopic[RoleT, M],
+        *,
+        where: Mapping[str, Any] | None = None,
+        capacity: int = 64,
+        overflow: Overflow = "wait",
+    ) -> Callable[[EventHandler[M]], EventHandler[M]]:
+        """Handle a topic of every member, now and later (in the body of a role class); see `rc.on`."""
+        raise self._class_body_only("on")
+
+    def on_join(self, handler: MemberHandler) -> MemberHandler:
+        """Call a method with the id of every role that joins (in the body of a role class)."""
+        raise self._class_body_only("on_join")
+
+    def on_leave(self, handler: MemberHandler) -> MemberHandler:
+        """Call a method with the id of every role that leaves or is lost (in the body of a role class)."""
+        raise self._class_body_only("on_leave")
+
+    # ------------------------------------------------------------------------------------------ inside
+
+    def _with(self, ids: tuple[RoleId, ...]) -> Group[Role_co]:
+        return Group(self._host, self._relationship, ids, self._within)
+
+    def _channel_name(self, channel: Any) -> str:
+        name = getattr(channel, "name", None)
+        if isinstance(name, str):
+            return name
+        return cast(str, channel(self._host.proxy(self._relationship, None)).name)
+
+    def _error(self, problem: str, *, hint: str = "") -> RelationshipError:
+        return RelationshipError(self._host.id, self._relationship, problem, hint=hint)
+
+    def _class_body_only(self, name: str) -> RelationshipError:
+        return self._error(f"`{name}` is for the body of the class", hint="To listen at run time, use `subscribe`")

@@ -1,0 +1,55 @@
+"""Inboxes: one-way messages that a role takes when it wants, in the order it wants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, Generic, TypeVar, overload
+
+from rolecall.core.ends import InboxEnd
+
+__all__ = ("Inbox", "UnboundInbox")
+
+M = TypeVar("M")
+M_contra = TypeVar("M_contra", contravariant=True)
+O = TypeVar("O")  # noqa: E741 - the owner of an inbox
+O_contra = TypeVar("O_contra", contravariant=True)
+
+
+class UnboundInbox(Generic[O_contra, M_contra]):
+    """An inbox of any role of a class: what `Worker.chunks` is."""
+
+    def __init__(self, inbox: Inbox[Any], owner: type) -> None:
+        self.inbox, self.owner, self.name = inbox, owner, inbox.name
+
+    def __call__(self, role: O_contra, /) -> InboxEnd[Any]:
+        """Return this inbox of `role`."""
+        end: InboxEnd[Any] = getattr(role, self.name)
+        return end
+
+
+class Inbox(Generic[M]):
+    """Declare an inbox of messages of one type: `chunks = rc.Inbox(Chunk, key=lambda c: c.step)`.
+
+    Args:
+        type_: the type of the messages.
+        key: what `take(key)` selects by.
+        capacity: how many messages may wait before senders do.
+    """
+
+    kind = "inbox"
+
+    def __init__(
+        self, type_: type[M], *, key: Callable[[M], Hashable] | None = None, capacity: int = 1024
+    ) -> None:
+        self.type, self.key, self.capacity = type_, key, capacity
+        self.name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, obj: None, owner: type[O]) -> UnboundInbox[O, M]: ...
+    @overload
+    def __get__(self, obj: object, owner: type) -> InboxEnd[M]: ...
+    def __get__(self, obj: Any, owner: type) -> Any:
+        return UnboundInbox(self, owner) if obj is None else obj._host.inbox(self)

@@ -1,0 +1,99 @@
+"""Topics: what a role publishes to whoever subscribes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Generic, TypeVar, overload
+
+import msgspec
+
+from rolecall.core.ends import TopicEnd
+from rolecall.core.ids import RoleId
+from rolecall.core.policies import Overflow
+
+__all__ = ("Handles", "Topic", "UnboundTopic", "on")
+
+M = TypeVar("M")
+M_co = TypeVar("M_co", covariant=True)
+O = TypeVar("O")  # noqa: E741 - the owner of a topic
+O_contra = TypeVar("O_contra", contravariant=True)
+EventHandler = TypeVar("EventHandler", bound=Callable[..., Coroutine[Any, Any, None]])
+
+
+class UnboundTopic(Generic[O_contra, M_co]):
+    """A topic of any role of a class: what `Trainer.trained` is."""
+
+    def __init__(self, topic: Topic[Any], owner: type) -> None:
+        self.topic, self.owner, self.name = topic, owner, topic.name
+
+    def __call__(self, role: O_contra, /) -> TopicEnd[Any]:
+        """Return this topic of `role`."""
+        end: TopicEnd[Any] = getattr(role, self.name)
+        return end
+
+    def __repr__(self) -> str:
+        return f"{self.owner.__qualname__}.{self.name}"
+
+
+class Topic(Generic[M]):
+    """Declare a topic of events of one type: `trained = rc.Topic(TrainingReport)`."""
+
+    kind = "topic"
+
+    def __init__(self, type_: type[M]) -> None:
+        self.type = type_
+        self.name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, obj: None, owner: type[O]) -> UnboundTopic[O, M]: ...
+    @overload
+    def __get__(self, obj: object, owner: type) -> TopicEnd[M]: ...
+    def __get__(self, obj: Any, owner: type) -> Any:
+        return UnboundTopic(self, owner) if obj is None else obj._host.topic(self)
+
+
+class Handles(msgspec.Struct, frozen=True):
+    """The mark on a method that handles events or changes of a relationship.
+
+    `what` is the topic's name, or `join`/`leave` for a change of membership.
+    """
+
+    relationship: str
+    what: str
+    item_type: Any = None
+    where: Mapping[str, Any] | None = None
+    capacity: int = 64
+    overflow: Overflow = "wait"
+
+
+def on(
+    relationship: str,
+    topic: UnboundTopic[Any, M],
+    *,
+    where: Mapping[str, Any] | None = None,
+    capacity: int = 64,
+    overflow: Overflow = "wait",
+) -> Callable[
+    [Callable[[Any, RoleId, M], Coroutine[Any, Any, None]]], Callable[[Any, RoleId, M], Coroutine[Any, Any, None]]
+]:
+    """Handle the events of every member of a relationship, `one()` or `many()`, named by its attribute.
+
+    The method takes the role that emitted and the event. Members that join later are subscribed, those that leave are
+    not any more.
+
+    Args:
+        where: conditions checked at the source, such as `{"loss__lt": 0.1}`.
+        capacity: how many events may wait for the handler.
+        overflow: what happens when they do: the emitter waits (`wait`), or old events give way.
+    """
+    mark = Handles(relationship, topic.name, topic.topic.type, where, capacity, overflow)
+    return lambda handler: marked(handler, mark)
+
+
+def marked(handler: EventHandler, mark: Handles) -> EventHandler:
+    """Add a mark to a method; a method may carry several."""
+    handler.__dict__.setdefault("__rolecall_handles__", []).append(mark)
+    return handler

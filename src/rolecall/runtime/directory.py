@@ -1,0 +1,110 @@
+"""Which roles there are, which node holds each, and who wants to know when that changes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from rolecall.core.errors import ConfigError, RoleLost, UnknownRole
+from rolecall.core.ids import RoleId
+from rolecall.core.patterns import is_pattern, matches, natural_key
+
+if TYPE_CHECKING:
+    from rolecall.runtime.instance import RoleInstance
+    from rolecall.runtime.node import Node
+
+__all__ = ("NATIVE", "Directory")
+
+NATIVE = "node"
+
+
+class Directory:
+    """The binding of role ids to the instances of this process."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, Node] = {}
+        self._instances: dict[RoleId, RoleInstance] = {}
+        self._gone: dict[RoleId, RoleInstance] = {}
+        self._selected: dict[str, tuple[RoleId, ...]] = {}
+        self._bulk = False
+
+    def __iter__(self) -> Iterator[RoleInstance]:
+        return iter(list(self._instances.values()))
+
+    def add(self, instance: RoleInstance) -> None:
+        """Bind a role id.
+
+        Raises:
+            ConfigError: the id is taken.
+        """
+        if instance.id in self._instances:
+            raise ConfigError(str(instance.id), "there is already a role of this name", hint="Choose another name")
+        self._instances[instance.id] = instance
+        self._gone.pop(instance.id, None)
+        self._changed()
+
+    def remove(self, instance: RoleInstance) -> None:
+        """Forget the binding; remember that there was one, so that callers learn what happened."""
+        if self._instances.get(instance.id) is instance:
+            del self._instances[instance.id]
+            self._gone[instance.id] = instance
+            self._changed()
+
+    def get(self, role: RoleId) -> RoleInstance | None:
+        """Return the instance, or None."""
+        return self._instances.get(role)
+
+    def find(self, role: RoleId) -> RoleInstance:
+        """Return the instance.
+
+        Raises:
+            RoleLost: there was one, and it has ended.
+            UnknownRole: there never was one.
+        """
+        instance = self._instances.get(role)
+        if instance is not None:
+            return instance
+        gone = self._gone.get(role)
+        if gone is not None:
+            raise gone.lost_error("none")
+        raise UnknownRole(role, self._instances)
+
+    def loss(self, role: RoleId) -> RoleLost | None:
+        """Return the error for a role that has ended, None for one that lives or is not known."""
+        gone = self._gone.get(role)
+        return gone.lost_error("none") if gone is not None and role not in self._instances else None
+
+    def select(self, patterns: Sequence[str]) -> tuple[RoleId, ...]:
+        """Return the living roles that match, each once: patterns in natural order, names in the order given."""
+        chosen: dict[RoleId, None] = {}
+        for pattern in patterns:
+            chosen.update(dict.fromkeys(self._matching(pattern)))
+        return tuple(chosen)
+
+    @contextlib.contextmanager
+    def bulk(self) -> Iterator[None]:
+        """Announce many changes as one."""
+        self._bulk = True
+        try:
+            yield
+        finally:
+            self._bulk = False
+            self._changed()
+
+    def _matching(self, pattern: str) -> tuple[RoleId, ...]:
+        if not is_pattern(pattern):
+            role = RoleId(pattern)
+            return (role,) if role in self._instances else ()
+        found = self._selected.get(pattern)
+        if found is None:
+            native = pattern.endswith(f"/{NATIVE}")
+            names = [r for r in self._instances if (r.name != NATIVE or native) and matches(pattern, r)]
+            found = self._selected[pattern] = tuple(sorted(names, key=natural_key))
+        return found
+
+    def _changed(self) -> None:
+        self._selected.clear()
+        if not self._bulk:
+            for instance in self:
+                instance.relations.refresh()

@@ -1,0 +1,277 @@
+"""What stands for a role at the other end of a relationship, and the calls made through it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Hashable, Iterable, Mapping
+from math import inf
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+
+import anyio
+
+from rolecall.core.context import CURRENT
+from rolecall.core.declarations import Declarations, declarations
+from rolecall.core.ends import (
+    Endpoint,
+    InboxEnd,
+    ItemStream,
+    Outcome,
+    StreamEndpoint,
+    Subscription,
+    TaskEndpoint,
+    TaskHandle,
+    TopicEnd,
+)
+from rolecall.core.errors import NotAChannel
+from rolecall.core.ids import RoleId
+from rolecall.core.policies import Overflow
+from rolecall.core.topics import Topic
+from rolecall.runtime.buffers import Items
+from rolecall.runtime.calls import Invocation, Reports
+from rolecall.runtime.dispatcher import Dispatcher
+
+if TYPE_CHECKING:
+    from rolecall.runtime.instance import RoleInstance
+
+__all__ = ("RoleProxy", "start_task")
+
+P = ParamSpec("P")
+T = TypeVar("T")
+STREAM_WINDOW = 16
+
+
+class RoleProxy:
+    """Stands for a role; its attributes are the channels that the declared class has."""
+
+    def __init__(self, host: RoleInstance, role: RoleId | None, role_class: type) -> None:
+        self.__dict__["_made_of"] = (host, role, declarations(role_class))
+
+    def __getattr__(self, name: str) -> Any:
+        host, role, declared = self.__dict__["_made_of"]
+        if name.startswith("__"):
+            raise AttributeError(name)
+        end = _make_end(host, role, declared, name)
+        self.__dict__[name] = end
+        return end
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise NotAChannel(_described(*self.__dict__["_made_of"][1:]), name, [])
+
+    def __repr__(self) -> str:
+        return f"<{_described(*self.__dict__['_made_of'][1:])}>"
+
+
+def _described(role: RoleId | None, declared: Declarations) -> str:
+    return f"{role or 'any role'} ({declared.role_class.__name__})"
+
+
+def _make_end(host: RoleInstance, role: RoleId | None, declared: Declarations, name: str) -> Any:
+    to = role if role is not None else RoleId("")
+    if name in declared.channels:
+        kind = {"service": CallEndpoint, "task": StartEndpoint, "stream": ReadEndpoint}[declared.channels[name].kind]
+        return kind(host, to, name)
+    if name in declared.topics:
+        return RemoteTopic(host, to, declared.topics[name])
+    if name in declared.inboxes:
+        return RemoteInbox(host, to, name)
+    if name == "id":
+        return to
+    raise NotAChannel(_described(role, declared), name, declared.names)
+
+
+class _Reach:
+    """Finds the dispatcher of a channel, and keeps it while the role lives."""
+
+    def __init__(self, host: RoleInstance, role: RoleId, name: str) -> None:
+        self.host, self.role, self.name = host, role, name
+        self._dispatcher: Dispatcher | None = None
+
+    def dispatcher(self) -> Dispatcher:
+        """Return the dispatcher of the channel; raises what a call to it would."""
+        found = self._dispatcher
+        if found is None or found.closed:
+            found = self._dispatcher = self.host.node.dispatcher(self.host, self.role, self.name)
+        return found
+
+
+class CallEndpoint(_Reach, Endpoint[P, T], Generic[P, T]):
+    """A service of another role."""
+
+    async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        invocation = self.host.request(
+            self.dispatcher(), args, kwargs, CURRENT.get(), anyio.current_effective_deadline()
+        )
+        future = invocation.future
+        try:
+            result: T = await future  # type: ignore[misc]
+        except asyncio.CancelledError:
+            await self.host.give_up(invocation)
+            raise
+        return result
+
+
+class StartEndpoint(CallEndpoint[P, T], TaskEndpoint[P, T, Any], Generic[P, T]):
+    """A task of another role."""
+
+    async def start(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[T, Any]:
+        return await start_task(self.host, self.dispatcher(), args, kwargs)
+
+
+class ReadEndpoint(_Reach, StreamEndpoint[P, T], Generic[P, T]):
+    """A stream of another role."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ItemStream[T]:
+        return Reader(self, args, kwargs)
+
+
+# ---------------------------------------------------------------------------------------------- tasks
+
+
+async def start_task(
+    host: RoleInstance, dispatcher: Dispatcher, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> TaskHandle[Any, Any]:
+    """Start a task for a role and return its handle once the mailbox has admitted it."""
+    invocation = host.request(dispatcher, args, kwargs, None, inf, reports=Reports())
+    handle = Handle(host, invocation)
+    if invocation.admission is not None:
+        try:
+            await invocation.admission
+        except asyncio.CancelledError:
+            invocation.cancel()
+            raise
+    return handle
+
+
+class Handle(TaskHandle[T, Any], Generic[T]):
+    """A started task, kept by the role that started it."""
+
+    def __init__(self, host: RoleInstance, invocation: Invocation) -> None:
+        self._invocation, self._host = invocation, host
+        self._asked = False
+        host.started.add(invocation)
+        future = invocation.future
+        assert future is not None  # noqa: S101 - a started task always has one
+        self._future: asyncio.Future[T] = future
+        future.add_done_callback(lambda done: self._host.started.discard(invocation))
+
+    @property
+    def role(self) -> RoleId:
+        return self._invocation.dispatcher.instance.id
+
+    @property
+    def done(self) -> bool:
+        return self._future.done()
+
+    async def result(self) -> T:
+        self._asked = True
+        if self._future.cancelled():
+            raise self._host.cancelled_error(self._invocation)
+        try:
+            return await asyncio.shield(self._future)
+        except asyncio.CancelledError:
+            if self._future.cancelled() and self._invocation.cancel_asked:
+                raise self._host.cancelled_error(self._invocation) from None
+            raise
+
+    async def cancel(self) -> Outcome:
+        self._asked = True
+        return await self._invocation.outcome()
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        reports = self._invocation.reports
+        while reports is not None:
+            try:
+                yield await reports.next()
+            except StopAsyncIteration:
+                return
+
+    def __del__(self) -> None:
+        future = self._future
+        if not self._asked and future.done() and not future.cancelled() and (error := future.exception()):
+            self._host.node.bury("task", self.role, self._invocation.dispatcher.name, error)
+
+
+# ---------------------------------------------------------------------------------------------- streams
+
+
+class Reader(ItemStream[T], Generic[T]):
+    """The reading end of a stream."""
+
+    def __init__(self, reach: _Reach, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._reach, self._args, self._kwargs = reach, args, kwargs
+        self._items: Items[T] = Items(STREAM_WINDOW)
+        self._invocation: Invocation | None = None
+
+    async def __anext__(self) -> T:
+        if self._invocation is None:
+            self._invocation = self._open()
+        try:
+            return await self._items.read()
+        except StopAsyncIteration:
+            self._raise_failure()
+            raise
+
+    async def aclose(self) -> None:
+        if self._invocation is not None:
+            self._invocation.cancel()
+            await self._invocation.stopped()
+        self._items.close()
+
+    def __del__(self) -> None:
+        if self._invocation is not None:
+            self._invocation.cancel()
+
+    def _open(self) -> Invocation:
+        host = self._reach.host
+        return host.request(
+            self._reach.dispatcher(), self._args, self._kwargs, CURRENT.get(), anyio.current_effective_deadline(),
+            items=self._items,
+        )
+
+    def _raise_failure(self) -> None:
+        future = self._invocation.future if self._invocation is not None else None
+        if future is not None and future.done() and not future.cancelled() and (error := future.exception()):
+            raise error
+
+
+# ---------------------------------------------------------------------------------------------- topics and inboxes
+
+
+class RemoteTopic(TopicEnd[T], Generic[T]):
+    """A topic of another role: to subscribe to."""
+
+    def __init__(self, host: RoleInstance, role: RoleId, topic: Topic[T]) -> None:
+        self._host, self._role, self._topic, self.name = host, role, topic, topic.name
+
+    async def emit(self, item: T, /) -> None:
+        raise NotAChannel(str(self._role), f"{self.name}.emit", [f"{self.name}.subscribe"])
+
+    def subscribe(
+        self, *, where: Mapping[str, Any] | None = None, capacity: int = 64, overflow: Overflow = "wait"
+    ) -> Subscription[T]:
+        return self._host.subscribe("", (self._role,), self._topic, where or {}, capacity, overflow)
+
+
+class RemoteInbox(InboxEnd[T], Generic[T]):
+    """An inbox of another role: to put into."""
+
+    def __init__(self, host: RoleInstance, role: RoleId, name: str) -> None:
+        self._host, self._role, self.name = host, role, name
+
+    async def put(self, item: T, /) -> None:
+        await self._host.put(self._role, self.name, item)
+
+    async def take(self, key: Hashable = None, *, source: RoleId | None = None) -> T:
+        raise self._not_ours("take")
+
+    async def collect(self, sources: Iterable[RoleId], *, key: Hashable = None) -> dict[RoleId, T]:
+        raise self._not_ours("collect")
+
+    def drain(self) -> list[tuple[RoleId, T]]:
+        raise self._not_ours("drain")
+
+    def __len__(self) -> int:
+        raise self._not_ours("len")
+
+    def _not_ours(self, what: str) -> NotAChannel:
+        return NotAChannel(str(self._role), f"{self.name}.{what}", [f"{self.name}.put"])

@@ -1,0 +1,160 @@
+"""Calls of a whole group: quorum, deadline, and what becomes of those who are late."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Generator, Mapping
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import anyio
+
+from rolecall.core.channels import Bound
+from rolecall.core.context import CURRENT
+from rolecall.core.ends import GroupCall, Replies
+from rolecall.core.errors import DeadlineExceeded, QuorumMissed, RolecallError, RoleLost
+from rolecall.core.groups import Within
+from rolecall.core.ids import RoleId
+from rolecall.runtime.calls import Invocation
+
+if TYPE_CHECKING:
+    from rolecall.runtime.instance import RoleInstance
+
+__all__ = ("LocalGroupCall",)
+
+T = TypeVar("T")
+
+
+class LocalGroupCall(GroupCall[T], Generic[T]):
+    """One use of `group.call(...)` or `group.call_each(...)`."""
+
+    def __init__(
+        self, host: RoleInstance, attribute: str, calls: Mapping[RoleId, Bound[Any, T]], within: Within
+    ) -> None:
+        self._host, self._attribute, self._calls, self._within = host, attribute, calls, within
+        self._pending: dict[Invocation, RoleId] = {}
+        self._arrived: deque[Invocation] = deque()
+        self._news: asyncio.Future[None] | None = None
+        self.answers: dict[RoleId, T] = {}
+        self.failures: dict[RoleId, Exception] = {}
+        names = {bound.name for bound in calls.values()}
+        self._channel = f"{attribute}.{'/'.join(sorted(names)) or '?'}"
+
+    def __await__(self) -> Generator[Any, Any, Replies[T]]:
+        return self._gather().__await__()
+
+    async def as_completed(self) -> AsyncIterator[tuple[RoleId, T]]:
+        try:
+            self._send()
+            async for role in self._arrivals():
+                yield role, self.answers[role]
+        finally:
+            self._leave()
+        self._require_quorum()
+
+    async def _gather(self) -> Replies[T]:
+        finished = False
+        try:
+            self._send()
+            async for _ in self._arrivals():
+                pass
+            finished = True
+        finally:
+            self._leave()
+            if not finished:
+                await self._host.give_up(*self._pending)
+        self._require_quorum()
+        answers = {role: self.answers[role] for role in self._calls if role in self.answers}
+        failures = {role: self.failures[role] for role in self._calls if role in self.failures}
+        return Replies(answers, failures, self._host.take_late(self._channel))
+
+    # ------------------------------------------------------------------------------------------ sending
+
+    def _send(self) -> None:
+        deadline = anyio.current_effective_deadline()
+        if self._within.deadline_s is not None and self._within.late == "cancel":
+            deadline = min(deadline, anyio.current_time() + self._within.deadline_s)
+        payloads: dict[int, Any] = {}  # one serialisation for all members that get the same arguments
+        for role, bound in self._calls.items():
+            try:
+                dispatcher = self._host.node.dispatcher(self._host, role, bound.name)
+                invocation = self._host.request(
+                    dispatcher, bound.args, bound.kwargs, CURRENT.get(), deadline,
+                    shared=(payloads, id(bound)),
+                )  # fmt: skip
+            except RolecallError as error:
+                self.failures[role] = error
+            else:
+                self._pending[invocation] = role
+                invocation.on_ended = self._note
+
+    def _note(self, invocation: Invocation) -> None:
+        self._arrived.append(invocation)
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    # ------------------------------------------------------------------------------------------ waiting
+
+    async def _arrivals(self) -> AsyncIterator[RoleId]:
+        """Yield each role that has answered until enough have, none is left, or time is up."""
+        members = len(self._calls)
+        needed, least = self._within.needed(members), self._within.least(members)
+        end = self._end_time()
+        while self._pending and len(self.answers) < needed and len(self.answers) + len(self._pending) >= least:
+            if not self._arrived and not await self._wait(end):
+                self._time_out()
+                return
+            while self._arrived:
+                role = self._settle(self._arrived.popleft())
+                if role is not None:
+                    yield role
+
+    def _end_time(self) -> float:
+        seconds = self._within.deadline_s
+        return float("inf") if seconds is None else anyio.current_time() + seconds
+
+    async def _wait(self, end: float) -> bool:
+        """Wait for an arrival; return False when time is up."""
+        self._news = asyncio.get_running_loop().create_future()
+        if end == float("inf"):
+            await self._news
+            return True
+        with anyio.move_on_after(end - anyio.current_time()):
+            await self._news
+        return bool(self._arrived)
+
+    def _settle(self, invocation: Invocation) -> RoleId | None:
+        role = self._pending.pop(invocation)
+        future = invocation.future
+        if future is None or future.cancelled():
+            self.failures[role] = self._overdue(role)
+        elif (error := future.exception()) is not None:
+            self.failures[role] = error if isinstance(error, Exception) else RoleLost(role, repr(error), "unknown")
+        else:
+            self.answers[role] = future.result()
+            return role
+        return None
+
+    def _time_out(self) -> None:
+        for role in self._pending.values():
+            self.failures[role] = self._overdue(role)
+
+    def _overdue(self, role: RoleId) -> DeadlineExceeded:
+        return DeadlineExceeded(f"{role}.{self._calls[role].name}", self._within.deadline_s or 0.0)
+
+    # ------------------------------------------------------------------------------------------ leaving
+
+    def _leave(self) -> None:
+        """Do with those who have not answered what `late` says."""
+        for invocation, role in self._pending.items():
+            invocation.on_ended = None
+            if self._within.late == "cancel":
+                invocation.cancel()
+            elif invocation.future is not None:
+                keep = self._within.late == "keep"
+                invocation.future.add_done_callback(self._host.late_answer(self._channel, role, keep))
+
+    def _require_quorum(self) -> None:
+        least = self._within.least(len(self._calls))
+        if len(self.answers) < least:
+            raise QuorumMissed(f"{self._host.id}: {self._channel}", least, len(self.answers), self.failures)

@@ -1,0 +1,460 @@
+"""The runtime's half of a role: its channels at work, its life, and what it asks of its node."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+import msgspec
+import numpy as np
+
+from rolecall.core.annotations import type_name
+from rolecall.core.channels import Bound
+from rolecall.core.context import CURRENT, Handling
+from rolecall.core.declarations import declarations
+from rolecall.core.ends import GroupCall, Subscription
+from rolecall.core.errors import (
+    ConfigError,
+    LifecycleError,
+    NotAChannel,
+    NotAllowed,
+    RolecallError,
+    RoleLost,
+    WrongType,
+)
+from rolecall.core.groups import Group, Within
+from rolecall.core.ids import RoleId
+from rolecall.core.inboxes import Inbox
+from rolecall.core.policies import MAILBOX_BYTES, MAILBOX_MESSAGES, ChannelOptions, Overflow
+from rolecall.core.randomness import generator
+from rolecall.core.records import Metric, StatusChange
+from rolecall.core.role import Role
+from rolecall.core.state import State
+from rolecall.core.status import Status
+from rolecall.core.topics import Topic
+from rolecall.runtime.calls import CANCEL_WAIT_S, RUNNING, Invocation
+from rolecall.runtime.dispatcher import Dispatcher, Parked
+from rolecall.runtime.elements import ElementSource, load_elements, save_elements
+from rolecall.runtime.group_calls import LocalGroupCall
+from rolecall.runtime.inboxes import OwnInbox
+from rolecall.runtime.relations import Relations
+from rolecall.runtime.topics import OwnTopic, Taken
+
+if TYPE_CHECKING:
+    from rolecall.runtime.node import Node
+
+__all__ = ("Hosting", "RoleInstance")
+
+TEARDOWN_S = 10.0
+
+
+class Hosting(msgspec.Struct, frozen=True, kw_only=True):
+    """What to host: a role class with what fills it."""
+
+    id: RoleId
+    role_class: type[Role]
+    options: Mapping[str, Any] = {}
+    elements: Mapping[str, ElementSource] = {}
+
+
+class RoleInstance:
+    """One life of a role on a node; implements `core.host.Host` for it."""
+
+    def __init__(self, node: Node, hosting: Hosting) -> None:
+        self.node, self.hosting, self.id = node, hosting, hosting.id
+        self.seed = node.options.seed
+        self.declared = declarations(hosting.role_class)
+        self.logger = logging.getLogger("rolecall.role").getChild(str(hosting.id))
+        self.status = Status.DECLARED
+        self.takes_work = False
+        self.node_lost = False
+        self.why_lost = "it has stopped"
+        self.started: set[Invocation] = set()
+        self.watchers: set[Taken[Any]] = set()
+        self.dispatchers: dict[str, Dispatcher] = {}
+        self.role = self._construct()
+        self.relations = Relations(self)
+        self._topics: dict[str, OwnTopic[Any]] = {}
+        self._inboxes: dict[str, OwnInbox[Any]] = {}
+        self._late: dict[str, dict[RoleId, Any]] = {}
+        self._draws: dict[str, int] = {}
+        self._context = contextvars.Context()
+        self._tasks = anyio.create_task_group()
+        self._end = anyio.Event()
+        self._ended = anyio.Event()
+        self._alive = anyio.Event()
+        self._resumed = anyio.Event()
+        for name, channel in self.declared.channels.items():
+            self.add_dispatcher(name, channel.kind, getattr(self.role, name), self._options(channel.options))
+
+    def _construct(self) -> Role:
+        cls = self.hosting.role_class
+        missing = sorted(getattr(cls, "__abstractmethods__", ()))
+        if missing:
+            raise ConfigError(
+                str(self.id), f"{type_name(cls)} is abstract: it does not implement {', '.join(missing)}",
+                hint="Name a class that does",
+            )  # fmt: skip
+        try:
+            role = cls(**self.hosting.options)
+        except TypeError as error:
+            raise ConfigError(str(self.id), f"its options do not fit {type_name(cls)}: {error}") from error
+        role._host = self
+        return role
+
+    def _options(self, options: ChannelOptions) -> ChannelOptions:
+        limits = self.node.options
+        changes: dict[str, Any] = {}
+        if limits.mailbox is not None and options.mailbox == MAILBOX_MESSAGES:
+            changes["mailbox"] = limits.mailbox
+        if limits.mailbox_bytes is not None and options.mailbox_bytes == MAILBOX_BYTES:
+            changes["mailbox_bytes"] = limits.mailbox_bytes
+        return msgspec.structs.replace(options, **changes) if changes else options
+
+    def add_dispatcher(
+        self, name: str, kind: str, handler: Callable[..., Any], options: ChannelOptions
+    ) -> Dispatcher:
+        """Add a channel, or the queue of an event handler."""
+        key = name if kind != "event" else f"on:{name}:{len(self.dispatchers)}"
+        made = self.dispatchers[key] = Dispatcher(self, name, kind, handler, options)
+        return made
+
+    # ------------------------------------------------------------------------------------------ life
+
+    async def live(self) -> None:
+        """Keep the tasks of the role until it ends; nothing of a role outlives this."""
+        try:
+            async with self._tasks:
+                self._alive.set()
+                await self._end.wait()
+                self._tasks.cancel_scope.cancel()
+        finally:
+            self._ended.set()
+
+    async def start(self) -> None:
+        """Load elements, restore state, subscribe and set up; afterwards the role handles messages.
+
+        Raises:
+            Exception: whatever loading or `setup()` raised; the role is `failed` then.
+        """
+        await self._alive.wait()
+        self._enter(Status.STARTING)
+        try:
+            await load_elements(self)
+            self.relations.listen()
+            await self.role.setup()
+        except Exception as error:
+            await self.fail(f"setup failed: {error}")
+            raise
+        self._enter(Status.READY)
+        self._take_work()
+
+    def start_main(self, ended: Callable[[Exception | None], None]) -> None:
+        """Start the main routine, if the role has one of its own, and tell how it ended."""
+
+        async def run() -> None:
+            try:
+                await self.role.main()
+            except Exception as error:
+                ended(error)
+            else:
+                ended(None)
+
+        if type(self.role).main is Role.main:
+            ended(None)
+        else:
+            self.spawn(run, f"{self.id}.main")
+
+    async def pause(self) -> None:
+        """Stop taking new work and wait until the running handlers have ended or reached their safe point."""
+        if self.status is not Status.READY:
+            raise LifecycleError(f"{self.id} cannot pause: it is {self.status.value}.")
+        self.takes_work = False
+        self._resumed = anyio.Event()
+        self._enter(Status.PAUSING)
+        while running := [call for d in self.dispatchers.values() for call in d.running]:
+            await _ended(running[0])
+        self._enter(Status.PAUSED)
+
+    async def resume(self) -> None:
+        """Take work again."""
+        if self.status is not Status.PAUSED:
+            raise LifecycleError(f"{self.id} cannot resume: it is {self.status.value}.")
+        self._enter(Status.RESUMING)
+        self._enter(Status.READY)
+        self._take_work()
+        self._resumed.set()
+
+    async def stop(self) -> None:
+        """End the role: what waits is lost, what runs is cancelled, then `teardown()` runs and elements are saved."""
+        if self.status.over or self.status is Status.STOPPING:
+            return
+        was_set_up = self.status not in (Status.DECLARED, Status.STARTING)
+        self._enter(Status.STOPPING)
+        await self._end_tasks("it has stopped", RoleLost)
+        if was_set_up:
+            await self._tear_down()
+        self._enter(Status.STOPPED)
+
+    async def fail(self, why: str) -> None:
+        """End the role because it cannot go on."""
+        if not self.status.over:
+            await self._end_tasks(why, RoleLost)
+            self._enter(Status.FAILED)
+
+    def lose(self, why: str, error_class: type[RoleLost]) -> None:
+        """End at once and without teardown, as in a crash."""
+        self.node_lost = issubclass(error_class, RoleLost) and error_class is not RoleLost
+        self._close(why, error_class)
+        self._enter(Status.FAILED)
+
+    async def _end_tasks(self, why: str, error_class: type[RoleLost]) -> None:
+        self._close(why, error_class)
+        with anyio.CancelScope(shield=True):
+            await self._ended.wait()
+
+    def _close(self, why: str, error_class: type[RoleLost]) -> None:
+        self.why_lost, self.takes_work = why, False
+        for invocation in list(self.started):
+            invocation.cancel()
+        for dispatcher in self.dispatchers.values():
+            dispatcher.close(why, error_class)
+        for inbox in self._inboxes.values():
+            inbox.buffer.close(self.lost_error("none"))
+        self.relations.forget()
+        self._end.set()
+        self.node.directory.remove(self)
+        self.node.lost(self)
+        self._resumed.set()
+
+    async def _tear_down(self) -> None:
+        try:
+            with anyio.fail_after(TEARDOWN_S):
+                await self.role.teardown()
+                await save_elements(self)
+        except Exception as error:
+            self.node.bury("teardown", self.id, "teardown", error)
+
+    def _enter(self, status: Status) -> None:
+        self.status = status
+        self.node.observe(StatusChange(self.node.time_s, self.id, status.value))
+
+    def _take_work(self) -> None:
+        self.takes_work = True
+        for dispatcher in self.dispatchers.values():
+            dispatcher.wake()
+
+    def admits(self, invocation: Invocation) -> bool:
+        """Whether a message may be handled now: while pausing, only those that a running handler waits for."""
+        if self.takes_work or self.status is not Status.PAUSING:
+            return self.takes_work
+        parent: Handling | None = invocation.parent
+        while parent is not None:
+            if isinstance(parent, Invocation) and parent.dispatcher.instance is self and parent.state == RUNNING:
+                return True
+            parent = parent.parent
+        return False
+
+    def lost_error(self, effect: str) -> RoleLost:
+        """Return the error for those who reach for this role after its end."""
+        from rolecall.core.errors import NodeLost
+
+        return (NodeLost if self.node_lost else RoleLost)(self.id, self.why_lost, effect)
+
+    def spawn(self, function: Callable[[], Coroutine[Any, Any, Any]], name: str) -> None:
+        """Start a task of the role, in a context of its own: nothing of the caller's leaks into it."""
+        self._context.run(functools.partial(self._tasks.start_soon, function, name=name))
+
+    # ------------------------------------------------------------------------------------------ messages
+
+    def request(
+        self,
+        dispatcher: Dispatcher,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        parent: Handling | None,
+        deadline: float,
+        *,
+        reports: Any = None,
+        items: Any = None,
+        shared: Any = None,
+    ) -> Invocation:
+        """Check and submit a message of this role; never waits."""
+        instance = dispatcher.instance
+        dispatcher.signature.check(args, kwargs)
+        if dispatcher.options.allow is not None:
+            self._require_allowed(dispatcher)
+        future = asyncio.get_running_loop().create_future()
+        invocation = Invocation(
+            dispatcher, self.id, args, kwargs, future=future, parent=parent, deadline=deadline
+        )
+        invocation.reports, invocation.items = reports, items
+        if instance.node.checker is not None:
+            instance.node.checker.passed(invocation, shared)
+        invocation.bytes = dispatcher.signature.size_bytes(args, kwargs)
+        dispatcher.submit(invocation)
+        return invocation
+
+    def _require_allowed(self, dispatcher: Dispatcher) -> None:
+        relationship = dispatcher.options.allow or ""
+        if self.id not in dispatcher.instance.relations.names(relationship):
+            raise NotAllowed(self.id, dispatcher.where, relationship)
+
+    async def give_up(self, *invocations: Invocation) -> None:
+        """Cancel calls and wait, 1 s in all, until their handlers have stopped."""
+        for invocation in invocations:
+            invocation.cancel()
+        with anyio.CancelScope(shield=True), anyio.move_on_after(CANCEL_WAIT_S):
+            for invocation in invocations:
+                await invocation.stopped()
+
+    def cancelled_error(self, invocation: Invocation) -> RolecallError:
+        """Return the error for whoever asks for the result of a cancelled task."""
+        return LifecycleError(f"{invocation.where}: the task was cancelled; it has no result.")
+
+    async def put(self, role: RoleId, inbox: str, item: Any) -> None:
+        """Put a message into the inbox of a role; wait while it is full."""
+        admission = self._offer(role, inbox, item)
+        if admission is not None:
+            await admission
+
+    async def group_put(self, attribute: str, ids: tuple[RoleId, ...], inbox: str, item: Any) -> None:
+        """Put a message into the inbox of several roles."""
+        lost: list[RolecallError] = []
+        waiting = []
+        for role in ids:
+            try:
+                waiting.append(self._offer(role, inbox, item))
+            except RoleLost as error:
+                lost.append(error)
+        for admission in waiting:
+            if admission is not None:
+                await admission
+        if lost:
+            raise lost[0]
+
+    def _offer(self, role: RoleId, name: str, item: Any) -> asyncio.Future[None] | None:
+        instance = self.node.directory.find(role)
+        declared = instance.declared.inboxes.get(name)
+        if declared is None:
+            raise NotAChannel(f"{role} ({instance.declared.role_class.__name__})", name, instance.declared.names)
+        if isinstance(declared.type, type) and not isinstance(item, declared.type):
+            raise WrongType(f"{role}.{name}: message", type_name(declared.type), type_name(type(item)))
+        if self.node.checker is not None:
+            item = self.node.checker.put(self, instance, declared, item)
+        return instance.inbox(declared).buffer.offer(self.id, item)
+
+    def notify(self, dispatcher: Dispatcher, role: RoleId) -> None:
+        """Tell a handler of the role that another joined or left."""
+        if not dispatcher.closed:
+            dispatcher.submit(Invocation(dispatcher, role, (role,), {}))
+
+    def source_lost(self, role: RoleId, error: RoleLost) -> None:
+        """Fail what waits for a message of a role that is gone."""
+        for watcher in self.watchers:
+            watcher.lose(role, error)
+        for inbox in self._inboxes.values():
+            inbox.buffer.lose(role, error)
+
+    # ------------------------------------------------------------------------------------------ Host
+
+    def group(self, attribute: str) -> Group[Any]:
+        return self.relations.group(attribute)
+
+    def single(self, attribute: str) -> Any:
+        return self.relations.single(attribute)
+
+    def proxy(self, attribute: str, role: RoleId | None) -> Any:
+        return self.relations.proxy(attribute, role)
+
+    async def wait_for_members(self, attribute: str, count: int) -> Group[Any]:
+        return await self.relations.wait(attribute, count)
+
+    def group_call(
+        self, attribute: str, calls: Mapping[RoleId, Bound[Any, Any]], within: Within
+    ) -> GroupCall[Any]:
+        return LocalGroupCall(self, attribute, calls, within)
+
+    def subscribe(
+        self, attribute: str, ids: tuple[RoleId, ...], topic: Topic[Any], where: Mapping[str, Any], capacity: int,
+        overflow: Overflow,
+    ) -> Subscription[Any]:  # fmt: skip
+        return Taken(self, ids, topic, where, capacity, overflow)
+
+    def topic(self, topic: Topic[Any]) -> OwnTopic[Any]:
+        found = self._topics.get(topic.name)
+        if found is None:
+            found = self._topics[topic.name] = OwnTopic(self, topic)
+        return found
+
+    def inbox(self, inbox: Inbox[Any]) -> OwnInbox[Any]:
+        found = self._inboxes.get(inbox.name)
+        if found is None:
+            found = self._inboxes[inbox.name] = OwnInbox(self, inbox)
+        return found
+
+    async def compute(self, function: Callable[..., Any], args: tuple[Any, ...], cost: float | None) -> Any:
+        return await anyio.to_thread.run_sync(function, *args, limiter=self.node.compute_limiter)
+
+    def draw(self, purpose: str, step: int | None) -> np.random.Generator:
+        if step is None:
+            step = self._draws[purpose] = self._draws.get(purpose, 0) + 1
+            purpose = f"{purpose}/next"
+        return generator(self.seed, self.id, purpose, step)
+
+    def record(self, values: dict[str, float | int | str]) -> None:
+        self.node.observe(Metric(self.node.time_s, self.id, values))
+
+    async def safe_point(self) -> None:
+        if self.status not in (Status.PAUSING, Status.PAUSED):
+            return
+        handling = CURRENT.get()
+        if isinstance(handling, Invocation) and handling.dispatcher.options.resumable:
+            raise Parked
+        if handling is None:
+            await self._resumed.wait()
+
+    # ------------------------------------------------------------------------------------------ late answers
+
+    def late_answer(self, channel: str, role: RoleId, keep: bool) -> Callable[[asyncio.Future[Any]], None]:
+        """Return a callback that keeps or drops an answer that came after its group call had ended."""
+
+        def arrived(future: asyncio.Future[Any]) -> None:
+            if future.cancelled():
+                return
+            error = future.exception()
+            if error is not None:
+                self.node.bury("late answer", role, channel, error)
+            elif keep:
+                self._late.setdefault(channel, {})[role] = future.result()
+
+        return arrived
+
+    def take_late(self, channel: str) -> dict[RoleId, Any]:
+        """Return and forget the late answers kept for a channel."""
+        return self._late.pop(channel, {})
+
+    # ------------------------------------------------------------------------------------------ state
+
+    def state_value(self) -> Any:
+        """Return the declared state as it is, or None."""
+        state: State[Any] | None = self.declared.state
+        return None if state is None else getattr(self.role, state.name)
+
+
+async def _ended(invocation: Invocation) -> None:
+    """Wait until a running message is no longer being handled, ended or put back."""
+    while invocation.state == RUNNING:
+        await anyio.sleep(0)
+        if invocation.state == RUNNING and invocation.ended is None:
+            invocation.ended = asyncio.get_running_loop().create_future()
+        if invocation.state == RUNNING and invocation.ended is not None:
+            await asyncio.shield(invocation.ended)
+
+

@@ -1,0 +1,196 @@
+"""A node: hosts roles on the running event loop and gives them what they share."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import msgspec
+
+from rolecall.core.errors import NodeLost, NotAChannel, RolecallError
+from rolecall.core.ids import RoleId
+from rolecall.core.records import DeadLetter, LogLine, Observer, Record
+from rolecall.runtime.directory import Directory
+from rolecall.runtime.dispatcher import Dispatcher
+from rolecall.runtime.instance import Hosting, RoleInstance
+from rolecall.runtime.relations import Target
+from rolecall.runtime.topics import OwnTopic
+
+if TYPE_CHECKING:
+    from rolecall.runtime.checking import Checker
+
+__all__ = ("Node", "NodeOptions")
+
+DEAD_LETTERS = 1000
+
+
+class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the roles of a node have in common.
+
+    `mailbox` and `mailbox_bytes` replace the defaults of channels that set none of their own.
+    """
+
+    seed: int = 0
+    checked: bool = False
+    compute_threads: int | None = None
+    mailbox: int | None = None
+    mailbox_bytes: int | None = None
+    relationships: Mapping[str, Target] = {}
+    role_relationships: Mapping[str, Mapping[str, Target]] = {}
+
+
+class Node:
+    """Hosts role instances. Enter it with `async with`; leaving it stops its roles."""
+
+    def __init__(
+        self, name: str, directory: Directory | None = None, options: NodeOptions | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.directory = directory or Directory()
+        self.options = options or NodeOptions()
+        self.observers = list(observers)
+        self.dead_letters: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS)
+        self.errors: dict[str, int] = {}
+        self.logger = logging.getLogger("rolecall.node")
+        self.compute_limiter = anyio.CapacityLimiter(self.options.compute_threads or os.cpu_count() or 1)
+        self.shared_elements: dict[Any, Any] = {}
+        self.checker: Checker | None = None
+        self.on_failure: Any = None
+        self.began_s = 0.0
+        self._tasks = anyio.create_task_group()
+        self._instances: dict[RoleId, RoleInstance] = {}
+
+    # ------------------------------------------------------------------------------------------ life
+
+    async def __aenter__(self) -> Node:
+        await self._tasks.__aenter__()
+        self.began_s = anyio.current_time()
+        self.directory.nodes[self.name] = self
+        if self.options.checked:
+            from rolecall.runtime.checking import Checker
+
+            self.checker = Checker(self)
+        return self
+
+    async def __aexit__(self, *error: Any) -> bool | None:
+        with anyio.CancelScope(shield=True):
+            await self.stop()
+        self.directory.nodes.pop(self.name, None)
+        self._tasks.cancel_scope.cancel()
+        return await self._tasks.__aexit__(*error)
+
+    def host(self, hosting: Hosting) -> RoleInstance:
+        """Create a role instance; `start()` it then."""
+        instance = RoleInstance(self, hosting)
+        self.directory.add(instance)
+        self._instances[instance.id] = instance
+        self._tasks.start_soon(instance.live, name=str(instance.id))
+        return instance
+
+    @property
+    def instances(self) -> list[RoleInstance]:
+        """The role instances, in the order they were created."""
+        return list(self._instances.values())
+
+    async def stop(self) -> None:
+        """Stop every role, the last created first."""
+        for instance in reversed(self.instances):
+            await instance.stop()
+
+    def kill(self) -> None:
+        """End the node as a crash would: no teardown, and every call to its roles ends with `NodeLost`."""
+        with self.directory.bulk():
+            for instance in self.instances:
+                instance.lose(f"node {self.name} is gone", NodeLost)
+
+    # ------------------------------------------------------------------------------------------ finding
+
+    def dispatcher(self, host: RoleInstance, role: RoleId, channel: str) -> Dispatcher:
+        """Return the dispatcher of a channel of any role.
+
+        Raises:
+            UnknownRole, RoleLost: the role is not there.
+            NotAChannel: it has no such channel.
+            NotAllowed: the channel is not open to the caller.
+        """
+        found = self.directory.find(role).dispatchers.get(channel)
+        if found is None or found.kind == "event":
+            instance = self.directory.find(role)
+            raise NotAChannel(f"{role} ({instance.declared.role_class.__name__})", channel, instance.declared.names)
+        return found
+
+    def topic(self, role: RoleId, name: str) -> OwnTopic[Any]:
+        """Return a topic of any role; raises as `dispatcher` does."""
+        instance = self.directory.find(role)
+        if name not in instance.declared.topics:
+            raise NotAChannel(f"{role} ({instance.declared.role_class.__name__})", name, instance.declared.names)
+        return instance.topic(instance.declared.topics[name])
+
+    def find_topic(self, role: RoleId, name: str) -> OwnTopic[Any] | None:
+        """Return a topic of a role that may be gone."""
+        return self.topic(role, name) if self.directory.get(role) is not None else None
+
+    def require_alive(self, roles: Iterable[RoleId]) -> None:
+        """Raise `RoleLost` for the first role that has ended."""
+        for role in roles:
+            loss = self.directory.loss(role)
+            if loss is not None:
+                raise loss
+
+    def target(self, role_name: str, relationship: str) -> Target | None:
+        """Return what a relationship names for a role of this node: its own setting, or the node's."""
+        own = self.options.role_relationships.get(role_name, {})
+        return own.get(relationship) or self.options.relationships.get(relationship)
+
+    def configured(self, role_name: str) -> list[str]:
+        """Return the names of the relationships configured for a role of this node."""
+        return sorted({*self.options.role_relationships.get(role_name, {}), *self.options.relationships})
+
+    def lost(self, instance: RoleInstance) -> None:
+        """Tell every role of the process that one is gone."""
+        self._instances.pop(instance.id, None)
+        error = instance.lost_error("none")
+        for other in self.directory:
+            other.source_lost(instance.id, error)
+
+    # ------------------------------------------------------------------------------------------ telling
+
+    @property
+    def time_s(self) -> float:
+        """Seconds since the node began."""
+        return anyio.current_time() - self.began_s
+
+    def observe(self, record: Record) -> None:
+        """Pass a record to the observers."""
+        for observer in self.observers:
+            observer(record)
+
+    def say(self, level: str, source: str, text: str) -> None:
+        """Log a line, for observers and for the standard logging alike."""
+        self.logger.log(logging.getLevelName(level.upper()), "%s: %s", source, text)
+        self.observe(LogLine(self.time_s, level, source, text))
+
+    def bury(self, kind: str, role: RoleId, channel: str, error: BaseException) -> None:
+        """Keep what could not be delivered or answered."""
+        reason = f"{type(error).__name__}: {error}"
+        letter = DeadLetter(self.time_s, kind, role, channel, reason)
+        self.dead_letters.append(letter)
+        self.logger.warning("dead letter: %s to %s.%s: %s", kind, role, channel, reason)
+        self.observe(letter)
+
+    def count_error(self, where: str, error: Exception) -> None:
+        """Count an error of a handler; foreign types are logged with their traceback, since callers see less."""
+        self.errors[where] = self.errors.get(where, 0) + 1
+        if not isinstance(error, RolecallError):
+            self.logger.debug("%s raised", where, exc_info=error)
+
+    def note_deadline(self, where: str) -> None:
+        """Say that a handler was cancelled by its deadline."""
+        self.say("warning", where, "cancelled: the caller's deadline passed before it returned")
+
+
