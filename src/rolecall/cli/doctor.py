@@ -131,7 +131,7 @@ def _torch() -> Iterator[Finding]:
 def _data() -> Iterator[Finding]:
     try:
         rows = data_sets()
-    except RolecallError as error:
+    except (RolecallError, ImportError) as error:
         yield Finding("data sets", "problem", str(error))
         return
     for row in rows:

@@ -29,21 +29,34 @@ def clock_of(values: Mapping[str, object]) -> str:
 
 
 class _Track:
-    """One metric as logged by one kind of role: its mean over the roles, by round (or step, or time)."""
+    """One metric as logged by one kind of role: its mean over the roles, by round (or step, or time).
+
+    Of a long run every second, fourth, ... point is kept, and always the newest: still finer than any screen.
+    """
 
     def __init__(self, clock: str) -> None:
         self.clock = clock
         self.roles: set[RoleId] = set()
         self.sums: dict[float, tuple[float, int]] = {}
+        self._seen = 0
+        self._stride = 1
+        self._newest = 0.0
 
     def add(self, role: RoleId, x: float, value: float) -> None:
         self.roles.add(role)
+        if x not in self.sums:
+            self._make_room(x)
         total, count = self.sums.get(x, (0.0, 0))
         self.sums[x] = (total + value, count + 1)
-        if len(self.sums) > _POINTS_PER_TRACK:
-            self.sums = dict(
-                list(self.sums.items())[1::2]
-            )  # half the resolution is still finer than any screen
+
+    def _make_room(self, x: float) -> None:
+        if self._seen and (self._seen - 1) % self._stride:
+            self.sums.pop(self._newest, None)
+        if len(self.sums) >= _POINTS_PER_TRACK:
+            self.sums = dict(list(self.sums.items())[::2])
+            self._stride *= 2
+        self._newest = x
+        self._seen += 1
 
     def points(self) -> list[tuple[float, float]]:
         return sorted((x, total / count) for x, (total, count) in self.sums.items())

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from rolecall.core.errors import ConfigError
+from rolecall.core.ids import RoleId
+from rolecall.core.records import DeadLetter, LogLine, Metric, StatusChange
+from rolecall.observe.run_directory import RunDirectory
+from rolecall.observe.summary import Failure, Summary
+
+NOW = datetime(2026, 5, 4, 13, 7, 9)
+ROLE = RoleId("server/coordinator")
+SUMMARY = Summary(
+    status="ok", architecture="fedavg", rounds=3, accuracy=0.9, wall_s=2.5, digest="ab", name="digits"
+)
+
+
+class Saved:
+    def __init__(self, content: str) -> None:
+        self.content = content
+
+    def save(self, path: Path) -> None:
+        path.write_text(self.content)
+
+
+def create(runs: Path, name: str = "digits") -> RunDirectory:
+    return RunDirectory.create(runs, name, now=NOW)
+
+
+def test_its_name_says_when_and_what(tmp_path: Path) -> None:
+    for expected in ("20260504-130709-digits", "20260504-130709-digits-2", "20260504-130709-digits-3"):
+        directory = create(tmp_path / "runs")
+        directory.close()
+        assert directory.path.name == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "in_path"),
+    [
+        ("../../etc/passwd", "etc-passwd"),
+        ("größer & weiter", "gr-er-weiter"),
+        ("..", "run"),
+        ("x" * 99, "x" * 60),
+    ],
+)
+def test_no_name_leads_out_of_the_runs_directory(tmp_path: Path, name: str, in_path: str) -> None:
+    directory = create(tmp_path, name)
+    directory.close()
+    assert directory.path == tmp_path / f"20260504-130709-{in_path}"
+
+
+def test_everything_a_run_leaves_behind(tmp_path: Path) -> None:
+    directory = create(tmp_path)
+    directory.save_app(Saved("name: digits\n"))
+    directory.record(StatusChange(0.25, ROLE, "ready"))
+    directory.record(Metric(1.0, ROLE, {"round": 1, "accuracy": 0.5}))
+    directory.record(DeadLetter(1.5, "event", ROLE, "trained", "role ended"))
+    directory.record(LogLine(2.0, "warning", "watchdog", "the loop was blocked"))
+    directory.finish(SUMMARY, Saved("parameters"))
+    directory.close()
+    assert directory.files() == ["app.yaml", "log.txt", "metrics.jsonl", "model.safetensors", "summary.json"]
+    [metric] = (directory.path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(metric) == {"event": "metric", "role": ROLE, "time_s": 1.0, "round": 1, "accuracy": 0.5}
+    assert (directory.path / "log.txt").read_text().splitlines() == [
+        "    0.250000  status   server/coordinator is ready",
+        "    1.500000  dead     event to server/coordinator.trained: role ended",
+        "    2.000000  warning  watchdog: the loop was blocked",
+        "    2.500000  info     digits ended: ok",
+    ]
+    summary = json.loads((directory.path / "summary.json").read_text())
+    assert (summary["status"], summary["digest"], summary["accuracy"]) == ("ok", "ab", 0.9)
+    assert {"python", "rolecall"} <= set(summary["versions"])
+
+
+def test_metrics_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
+    directory = create(tmp_path)
+    directory.record(Metric(1.0, ROLE, {"accuracy": 0.5}))
+    assert "accuracy" in (directory.path / "metrics.jsonl").read_text()
+    directory.close()
+    directory.close()
+
+
+def test_a_failure_leaves_its_traceback_in_the_log_only(tmp_path: Path) -> None:
+    directory = create(tmp_path)
+    failure = Failure(status="failed", error="boom", error_type="E", exit_code=1, traceback="Traceback: x\n")
+    directory.fail(failure)
+    directory.close()
+    assert (directory.path / "log.txt").read_text() == "failed: boom\nTraceback: x\n"
+    summary = json.loads((directory.path / "summary.json").read_text())
+    assert (summary["error"], summary["exit_code"]) == ("boom", 1)
+    assert "traceback" not in summary
+
+
+def test_where_nothing_can_be_written_the_message_names_the_option(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ConfigError, match=r"--runs-dir .*file: the run directory cannot be created"):
+        create(tmp_path / "file")
