@@ -12,7 +12,7 @@ __all__ = ("KeyPath", "Mark", "Marks", "dotted")
 
 KeyPath = tuple[str | int, ...]
 
-_PLAIN = re.compile(r"[A-Za-z0-9_*?\-\[\]]+")
+_PLAIN = re.compile(r"[A-Za-z0-9_*?/:$\-\[\]]+")
 
 
 class Mark(NamedTuple):
@@ -26,15 +26,18 @@ class Mark(NamedTuple):
 class Marks:
     """The places of an application's keys, in the file or files it was read from.
 
-    An application made in Python has no places: its keys are named after `source` alone.
+    An application made in Python has no places: its keys are named after `source` alone. `directory` is where
+    the file stands, from which relative paths lead.
     """
 
-    def __init__(self, source: str, places: Mapping[KeyPath, Mark] | None = None) -> None:
-        self.source = source
+    def __init__(
+        self, source: str, places: Mapping[KeyPath, Mark] | None = None, directory: str | None = None
+    ) -> None:
+        self.source, self.directory = source, directory
         self.places = dict(places or {})
 
     def where(self, path: KeyPath) -> str:
-        """Return file, line and key of the part at `path`, or of the nearest part around it that has a line."""
+        """Return file, line and key of the part at `path`, or of the nearest around it."""
         for length in range(len(path), -1, -1):
             mark = self.places.get(path[:length])
             if mark is not None:
@@ -47,13 +50,13 @@ class Marks:
         return ConfigError(self.where(path), problem, hint=hint)
 
     def moved(self, moves: Mapping[KeyPath, KeyPath]) -> Marks:
-        """Return marks that find a part under its new path (keys of `moves`) where the old path was written."""
+        """Return marks that find each part under its new path (the key) at its old one (the value)."""
         places = dict(self.places)
         for new, old in moves.items():
             mark = self._around(old)
             if mark is not None:
                 places[new] = mark
-        return Marks(self.source, places)
+        return Marks(self.source, places, self.directory)
 
     def _around(self, path: KeyPath) -> Mark | None:
         for length in range(len(path), -1, -1):

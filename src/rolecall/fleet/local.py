@@ -1,0 +1,258 @@
+"""The engine `local`: every node of an application in this process, in real time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import anyio
+import msgspec
+
+from rolecall.core.errors import ApplicationFailed, CallerError, ConfigError, RolecallError
+from rolecall.core.ids import RoleId
+from rolecall.core.records import LogLine, Observer
+from rolecall.fleet.app import After, Call
+from rolecall.fleet.deployment import Deployment
+from rolecall.runtime.directory import Directory
+from rolecall.runtime.endpoints import start_task
+from rolecall.runtime.instance import RoleInstance
+from rolecall.runtime.node import Node, NodeOptions
+from rolecall.runtime.watchdog import Blockage, Watchdog
+
+__all__ = ("Ending", "LocalEngine")
+
+DRAIN_S = 10.0
+
+
+class Ending(msgspec.Struct):
+    """How a run ended: what the started calls returned and the state of every role."""
+
+    status: str = "ok"
+    returned: dict[str, Any] = {}
+    states: dict[RoleId, Any] = {}
+
+
+class LocalEngine:
+    """Runs one application."""
+
+    def __init__(
+        self, deployed: Deployment, observers: Sequence[Observer], *, checked: bool, stop: anyio.Event
+    ) -> None:
+        self._deployed, self._observers, self._checked, self._stop = deployed, observers, checked, stop
+        self._app = deployed.app
+        self._directory = Directory()
+        self._routines = 0
+        self._quiet = anyio.Event()
+        self._failure: Exception | None = None
+        self._failed = anyio.Event()
+        self._ending = Ending(returned={}, states={})
+
+    async def run(self) -> Ending:
+        """Run the application until it ends, is stopped or fails.
+
+        Raises:
+            ApplicationFailed: a role failed; its error is the cause.
+            CallerError: the application does not fit together.
+        """
+        async with anyio.create_task_group() as tasks, contextlib.AsyncExitStack() as stack:
+            nodes = [await self._open(name, tasks) for name in self._app.nodes]
+            stack.push_async_callback(self._close, nodes, tasks)
+            stack.enter_context(Watchdog(self._report_blockage(nodes)))
+            await self._deploy(nodes)
+            await self._work(nodes)
+            await self._keep_states()
+        self._raise_violations(nodes)
+        return self._ending
+
+    # ------------------------------------------------------------------------------------------ nodes
+
+    async def _open(self, name: str, tasks: Any) -> Node:
+        """Open a node in a task of its own, so that the scopes of nodes do not nest."""
+        node = Node(name, self._directory, self._options(name), self._observers)
+        opened = anyio.Event()
+
+        async def keep() -> None:
+            async with node:
+                opened.set()
+                await node.closing.wait()
+
+        tasks.start_soon(keep, name=f"node {name}")
+        await opened.wait()
+        return node
+
+    def _options(self, name: str) -> NodeOptions:
+        limits = self._app.limits
+        return NodeOptions(
+            seed=self._app.seed or 0,
+            checked=self._checked,
+            compute_threads=limits.compute_threads,
+            mailbox=limits.mailbox_messages,
+            mailbox_bytes=limits.mailbox_bytes,
+            relationships=self._deployed.relationships[name],
+            role_relationships=self._deployed.role_relationships[name],
+        )
+
+    async def _close(self, nodes: list[Node], tasks: Any) -> None:
+        with anyio.CancelScope(shield=True):
+            for node in nodes:
+                for instance in reversed(node.instances):
+                    if instance is not node.native:
+                        await instance.stop()
+            for node in nodes:
+                node.closing.set()
+
+    def _report_blockage(self, nodes: list[Node]) -> Callable[[Blockage], None]:
+        return lambda blockage: nodes[0].say("warning", blockage.task, str(blockage))
+
+    # ------------------------------------------------------------------------------------------ roles
+
+    async def _deploy(self, nodes: list[Node]) -> None:
+        """Host every role and start them side by side; return when all are ready."""
+        with self._directory.bulk():
+            hosted = [node.host(hosting) for node in nodes for hosting in self._deployed.hostings[node.name]]
+        errors: list[tuple[RoleInstance, Exception]] = []
+
+        async def start(instance: RoleInstance) -> None:
+            try:
+                await instance.start()
+            except Exception as error:
+                errors.append((instance, error))
+
+        async with anyio.create_task_group() as starting:
+            for instance in hosted:
+                starting.start_soon(start, instance)
+        for instance, error in errors:
+            if not self._tolerates(instance.id):
+                raise self._failure_of(instance.id, "setup", error) from error
+            self._say("error", instance.id, f"failed in setup: {error}")
+
+    def _tolerates(self, role: RoleId) -> bool:
+        spec = self._app.roles[role.home][role.name]
+        return (spec.on_failure or self._app.on_failure) == "continue"
+
+    @staticmethod
+    def _failure_of(role: str, phase: str, error: Exception) -> Exception:
+        """Return what to raise: what the user configured wrongly speaks for itself."""
+        return error if isinstance(error, CallerError) and phase == "setup" else ApplicationFailed(role, phase, error)
+
+    # ------------------------------------------------------------------------------------------ work
+
+    async def _work(self, nodes: list[Node]) -> None:
+        """Start what is to be started and wait for the end the application asks for."""
+        async with anyio.create_task_group() as tasks:
+            for call in self._calls():
+                self._routines += 1
+                tasks.start_soon(self._call, call, name=f"start {call.call}")
+            for instance in list(self._directory):
+                if instance.has_main:
+                    self._routines += 1
+                    instance.start_main(self._main_ended(instance))
+            await self._wait(tasks)
+            tasks.cancel_scope.cancel()
+        if self._failure is not None:
+            raise self._failure from self._failure.__cause__
+
+    def _calls(self) -> list[Call]:
+        start = self._app.start
+        given = start if isinstance(start, list) else [] if start is None else [start]
+        return [Call(call) if isinstance(call, str) else call for call in given]
+
+    async def _call(self, call: Call) -> None:
+        """Make one of the application's start calls, in the name of the node that holds the role."""
+        role = RoleId(call.role)
+        caller = self._directory.find(role).node.native
+        try:
+            dispatcher = caller.node.dispatcher(caller, role, call.channel)
+            handle = await start_task(caller, dispatcher, (), dict(call.with_))
+            self._ending.returned[call.call] = await handle.result()
+        except RolecallError as error:
+            if not self._stop.is_set():
+                self._fail(role, call.channel, error)
+        except Exception as error:
+            self._fail(role, call.channel, error)
+        finally:
+            self._routine_ended()
+
+    def _main_ended(self, instance: RoleInstance) -> Callable[[Exception | None], None]:
+        def ended(error: Exception | None) -> None:
+            if error is not None:
+                self._fail(instance.id, "main", error)
+            self._routine_ended()
+
+        return ended
+
+    def _fail(self, role: RoleId, phase: str, error: Exception) -> None:
+        if self._tolerates(role):
+            self._say("error", role, f"failed in {phase}: {type(error).__name__}: {error}")
+        elif self._failure is None:
+            self._failure = ApplicationFailed(role, phase, error)
+            self._failure.__cause__ = error
+            self._failed.set()
+
+    def _routine_ended(self) -> None:
+        self._routines -= 1
+        if self._routines == 0:
+            self._quiet.set()
+
+    # ------------------------------------------------------------------------------------------ the end
+
+    async def _wait(self, tasks: Any) -> None:
+        async with anyio.create_task_group() as waiting:
+            ends = anyio.Event()
+            for event in self._ends():
+                waiting.start_soon(_either, event, ends)
+            if isinstance(self._app.until, After):
+                waiting.start_soon(_after, self._app.until.seconds, ends)
+            await ends.wait()
+            waiting.cancel_scope.cancel()
+        if self._stop.is_set() and self._failure is None:
+            await self._drain()
+
+    def _ends(self) -> list[anyio.Event]:
+        if self._app.until == "all-returned":
+            if self._routines == 0:
+                raise ConfigError(
+                    f"app {self._app.name!r}", "nothing is started and no role has a main routine, so it would end at once",
+                    hint='Give `start:`, or `until: stopped`',
+                )  # fmt: skip
+            return [self._stop, self._failed, self._quiet]
+        return [self._stop, self._failed]
+
+    async def _drain(self) -> None:
+        """Let main routines and resumable tasks end at their next safe point; 10 s at most."""
+        self._ending.status = "stopped"
+        for instance in self._directory:
+            instance.drain()
+        if self._routines:
+            with anyio.move_on_after(DRAIN_S):
+                await self._quiet.wait()
+
+    async def _keep_states(self) -> None:
+        for instance in self._directory:
+            state = instance.state_value()
+            if state is not None:
+                self._ending.states[instance.id] = state
+
+    def _raise_violations(self, nodes: list[Node]) -> None:
+        for node in nodes:
+            if node.checker is not None:
+                node.checker.look()
+                for violation in node.checker.violations:
+                    raise violation
+
+    def _say(self, level: str, source: str, text: str) -> None:
+        for observer in self._observers:
+            observer(LogLine(0.0, level, source, text))
+
+
+async def _either(event: anyio.Event, ends: anyio.Event) -> None:
+    await event.wait()
+    ends.set()
+
+
+async def _after(seconds: float, ends: anyio.Event) -> None:
+    await anyio.sleep(seconds)
+    ends.set()
+
+

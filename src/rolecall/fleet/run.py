@@ -1,0 +1,160 @@
+"""Run an application: `history = await rc.run(app)`."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import msgspec
+
+from rolecall.core.errors import ConfigError, nearest
+from rolecall.core.ids import RoleId
+from rolecall.core.records import Metric, Observer, Record
+from rolecall.core.tensors import Tensors
+from rolecall.fleet.app import App, Call
+from rolecall.fleet.deployment import deployment
+from rolecall.fleet.local import Ending, LocalEngine
+
+__all__ = ("History", "run", "run_sync")
+
+ENGINES = ("local",)
+
+
+class History(msgspec.Struct, kw_only=True):
+    """What a run leaves: the expanded application, what roles logged, what calls returned, what roles hold.
+
+    Attributes:
+        app: the application as it ran; running it again gives the same result.
+        status: `ok`, or `stopped` when it was told to stop before its end.
+        metrics: everything that was logged, in order.
+        returned: the result of each start call, by its name (`server/coordinator.run`).
+        states: the declared state of every role at the end.
+        final: the final parameters: those in the state of the first role that was started, or of the first that has any.
+        digest: a hash of all parameters in all states; equal digests mean equal bits.
+    """
+
+    app: App
+    status: str
+    metrics: list[Metric]
+    returned: dict[str, Any]
+    states: dict[RoleId, Any]
+    final: Tensors | None
+    digest: str
+    wall_s: float
+
+    def last(self, name: str) -> float | int | str | None:
+        """Return the last value logged under a name, or None."""
+        return next((m.values[name] for m in reversed(self.metrics) if name in m.values), None)
+
+    def curve(self, name: str, over: str = "round") -> list[tuple[float, float]]:
+        """Return the points of a metric over another that was logged with it."""
+        both = [m.values for m in self.metrics if name in m.values and over in m.values]
+        return [(float(values[over]), float(values[name])) for values in both]
+
+
+async def run(
+    app: App | str | Path,
+    *,
+    engine: str = "local",
+    seed: int | None = None,
+    sets: Iterable[str] = (),
+    observers: Sequence[Observer] = (),
+    checked: bool = False,
+    stop: anyio.Event | None = None,
+) -> History:
+    """Run an application to its end and return its history.
+
+    Args:
+        app: the application, or the path of its file.
+        engine: what runs it: `local`, all nodes in this process.
+        seed: replaces the application's.
+        sets: parameters to override, such as `"rounds=3"`.
+        observers: called with every record (metrics, changes of status, dead letters, log lines) as it comes.
+        checked: encode and decode every message and check that nothing changes after it was sent, as between nodes.
+        stop: set it to end the run at its next safe points.
+
+    Raises:
+        ConfigError: the application does not fit together.
+        ApplicationFailed: a role failed; its error is the cause.
+    """
+    if engine not in ENGINES:
+        raise ConfigError("engine", f"there is no engine {engine!r}.{nearest(engine, ENGINES)}", hint="Engines: local")
+    loaded = app if isinstance(app, App) else App.load(app)
+    expanded = loaded.expanded(tuple(sets), seed=seed)
+    expanded.check()
+    metrics: list[Metric] = []
+
+    def collect(record: Record) -> None:
+        if isinstance(record, Metric):
+            metrics.append(record)
+
+    began = time.perf_counter()
+    local = LocalEngine(
+        deployment(expanded), [collect, *observers], checked=checked, stop=stop or anyio.Event()
+    )
+    ending = await local.run()
+    return _history(expanded, ending, metrics, time.perf_counter() - began)
+
+
+def run_sync(app: App | str | Path, **options: Any) -> History:
+    """Run an application and wait for its end, from code that is not async (a script, a notebook); see `run`.
+
+    Inside a running event loop, as in a notebook, the run gets a thread and a loop of its own.
+    """
+    import asyncio
+    import functools
+    from concurrent.futures import ThreadPoolExecutor
+
+    main = functools.partial(run, app, **options)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return anyio.run(main)
+    with ThreadPoolExecutor(1, thread_name_prefix="rolecall-run") as pool:
+        return pool.submit(anyio.run, main).result()
+
+
+def _history(app: App, ending: Ending, metrics: list[Metric], wall_s: float) -> History:
+    models = {role: found for role, state in ending.states.items() if (found := list(_tensors(state)))}
+    hashed = hashlib.blake2b(digest_size=16)
+    for role in sorted(models):
+        for tensors in models[role]:
+            hashed.update(f"{role}={tensors.digest()};".encode())
+    return History(
+        app=app,
+        status=ending.status,
+        metrics=metrics,
+        returned=ending.returned,
+        states=ending.states,
+        final=_final(app, models),
+        digest=hashed.hexdigest(),
+        wall_s=wall_s,
+    )
+
+
+def _final(app: App, models: dict[RoleId, list[Tensors]]) -> Tensors | None:
+    start = app.start if isinstance(app.start, list) else [app.start]
+    started = [RoleId((call.call if isinstance(call, Call) else call).rpartition(".")[0]) for call in start if call]
+    for role in (*started, *sorted(models)):
+        if role in models:
+            return models[role][0]
+    return None
+
+
+def _tensors(value: Any) -> Iterable[Tensors]:
+    """Yield every `Tensors` in a value, in the order of fields and items."""
+    if isinstance(value, Tensors):
+        yield value
+    elif isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            yield from _tensors(getattr(value, name))
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _tensors(part)
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _tensors(part)

@@ -1,0 +1,189 @@
+"""What can be said of an expanded application without importing anything: that its names lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from rolecall.core import topologies
+from rolecall.core.errors import ConfigError, nearest
+from rolecall.core.patterns import is_pattern, matches
+from rolecall.fleet.app import After, Alias, App, Call, Later, Limits, Target, Topology
+from rolecall.fleet.marks import KeyPath, Marks
+from rolecall.fleet.relations import NATIVE_ROLE, members, relationships_of, strength
+
+__all__ = ("calls", "check", "check_call", "few", "role_ids")
+
+_APP_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. \-]{0,99}")
+_CALL = re.compile(r"[^/\s]+/[^/\s]+\.[A-Za-z_]\w*")
+
+
+def role_ids(app: App) -> list[str]:
+    """Return the ids of the roles of an expanded application, in the order of its nodes."""
+    return [f"{node}/{name}" for node, roles in app.roles.items() for name in roles]
+
+
+def calls(app: App) -> list[Call]:
+    """Return the calls that start an expanded application."""
+    items = app.start if isinstance(app.start, list) else [] if app.start is None else [app.start]
+    return [Call(item) if isinstance(item, str) else item for item in items]
+
+
+def check(app: App) -> None:
+    """Raise `ConfigError` where an expanded application names a node, role or topology that is not."""
+    if not _APP_NAME.fullmatch(app.name):
+        raise app.marks.error(
+            ("name",), f"found {app.name!r}, expected up to 100 letters, digits, spaces, '_', '-' and '.'"
+        )
+    if isinstance(app.until, After) and not 0 < app.until.seconds < float("inf"):
+        raise app.marks.error(("until", "seconds"), f"found {app.until.seconds}, expected a time above 0")
+    _check_limits(app)
+    _check_nodes(app)
+    for index, call in enumerate(calls(app)):
+        _check_started(app, call, ("start", index))
+    _Relationships(app).check()
+
+
+def _check_limits(app: App) -> None:
+    for name in Limits.__struct_fields__:
+        value = getattr(app.limits, name)
+        if value is not None and value < 1:
+            raise app.marks.error(("limits", name), f"found {value}, expected at least 1")
+
+
+def _check_nodes(app: App) -> None:
+    """A file may say that it is expanded and have been changed by hand since."""
+    for node in app.roles:
+        if node not in app.nodes:
+            raise app.marks.error(("roles", node), f"there is no node {node!r}", nearest(node, app.nodes))
+
+
+def check_call(call: Call, marks: Marks, path: KeyPath) -> None:
+    """Raise unless a call has the form `node/role.channel`."""
+    if not _CALL.fullmatch(call.call):
+        raise marks.error(
+            path, f"found {call.call!r}, expected node/role.channel, such as server/coordinator.run"
+        )
+
+
+def _check_started(app: App, call: Call, path: KeyPath) -> None:
+    check_call(call, app.marks, path)
+    ids = role_ids(app)
+    if call.role not in ids and call.role not in _natives(app):
+        raise app.marks.error(
+            path, f"there is no role {call.role!r}", nearest(call.role, ids) + few("roles", ids)
+        )
+
+
+def _natives(app: App) -> set[str]:
+    return {f"{node}/{NATIVE_ROLE}" for node in app.nodes}
+
+
+def few(what: str, names: Sequence[str]) -> str:
+    """Return a sentence that lists names, the first of them when there are many."""
+    more = f", ... ({len(names)})" if len(names) > 8 else ""
+    return f" The {what} are: {', '.join(names[:8])}{more}" if names else f" There are no {what}"
+
+
+class _Relationships:
+    """The checks of the relationships of one application."""
+
+    def __init__(self, app: App) -> None:
+        self.app, self.marks = app, app.marks
+        self.ids = role_ids(app)
+        self.all = [*self.ids, *sorted(_natives(app))]
+
+    def check(self) -> None:
+        for key, targets in self.app.relationships.items():
+            held_by = self.holders(key)
+            for name, target in targets.items():
+                self.target(target, ("relationships", key, name))
+            for name in targets:
+                self.refuse_rival(key, name, held_by)
+                self.follow(key, name, held_by)
+
+    def holders(self, key: str) -> list[str]:
+        """Return the roles that have the relationships under a key, of which there must be some."""
+        path = ("relationships", key)
+        found = self.matching(key if "/" in key else f"{key}/*", path)
+        if not found:
+            what, names = ("role", self.ids) if "/" in key else ("node", list(self.app.nodes))
+            problem = f"no {what} matches {key!r}" if is_pattern(key) else f"there is no {what} {key!r}"
+            raise self.marks.error(path, problem, nearest(key, names) + few(f"{what}s", names))
+        return [role for role in found if role in set(self.ids)] if "/" not in key else found
+
+    def matching(self, pattern: str, path: KeyPath) -> list[str]:
+        try:
+            return [role for role in self.all if matches(pattern, role)]
+        except ValueError as error:
+            raise self.marks.error(path, str(error)) from None
+
+    def target(self, target: Target, path: KeyPath) -> None:
+        """Raise where a relationship leads to no role."""
+        if isinstance(target, Topology):
+            self.topology(target, path)
+        elif isinstance(target, Later):
+            self.pattern(target.later, (*path, "later"), needed=False)
+        elif isinstance(target, list):
+            for index, item in enumerate(target):
+                self.pattern(item, (*path, index))
+        elif not isinstance(target, Alias):
+            self.pattern(target, path)
+
+    def pattern(self, pattern: str, path: KeyPath, *, needed: bool = True) -> list[str]:
+        if pattern.count("/") != 1:
+            hint = f"Write {pattern}/NAME" if "/" not in pattern else ""
+            raise self.marks.error(
+                path, f"found {pattern!r}, expected roles: node/role, such as client*/trainer", hint
+            )
+        found = self.matching(pattern, path)
+        if needed and not found:
+            problem = (
+                f"no role matches {pattern!r}" if is_pattern(pattern) else f"there is no role {pattern!r}"
+            )
+            hint = nearest(pattern, self.ids) + few("roles", self.ids)
+            raise self.marks.error(path, problem, f"{hint}. If it comes later, write {{later: {pattern}}}")
+        return found
+
+    def topology(self, target: Topology, path: KeyPath) -> None:
+        found = self.pattern(target.of, (*path, "of"))
+        try:
+            topologies.neighbours(target.topology, found, self.app.seed or 0)
+        except ConfigError as error:
+            raise self.marks.error((*path, "topology"), str(error)) from None
+
+    def refuse_rival(self, key: str, name: str, held_by: Iterable[str]) -> None:
+        """Raise where two patterns, equally strong, give one role two meanings of a relationship."""
+        rivals = [
+            other
+            for other, targets in self.app.relationships.items()
+            if other != key and name in targets and strength(other) == strength(key)
+        ]
+        for rival in rivals:
+            for role in held_by:
+                if matches(rival if "/" in rival else f"{rival}/*", role):
+                    raise self.marks.error(
+                        ("relationships", key, name),
+                        f"{role} has the relationship {name!r} from {rival!r} as well",
+                        "Write it under one of the two, or under the name of the role",
+                    )
+
+    def follow(self, key: str, name: str, held_by: Iterable[str]) -> None:
+        """Raise where an alias leads nowhere, or a topology does not know the role that has it."""
+        for role in held_by:
+            configured = relationships_of(self.app, role)
+            if configured[name][0] != key:
+                continue
+            target = configured[name][1]
+            if isinstance(target, Alias) and target.alias not in configured:
+                hint = nearest(target.alias, configured) + few("relationships", list(configured))
+                problem = f"{role} has no relationship {target.alias!r}"
+                raise self.marks.error(("relationships", key, name, "alias"), problem, hint)
+            if isinstance(target, (Alias, Topology)):
+                self.resolve(role, name, ("relationships", key, name))
+
+    def resolve(self, role: str, name: str, path: KeyPath) -> None:
+        try:
+            members(self.app, role, name, self.ids)
+        except ConfigError as error:
+            raise self.marks.error(path, str(error)) from None
