@@ -63,3 +63,103 @@ from rolecall.core.state import State
 from rolecall.core.status import Status
 from rolecall.core.topics import Topic, on
 
+if TYPE_CHECKING:
+    from rolecall.core.tensors import Tensors
+    from rolecall.fleet.app import After, Alias, App, Call, ElementSpec, Later, Limits, Node, Preset, RoleSpec, Topology
+    from rolecall.fleet.run import History, run, run_sync
+
+__version__ = "0.1.0"
+
+# What writing a role does not need is imported at its first use, so that `import rolecall` stays quick.
+_LATER = {
+    "rolecall.core.tensors": ("Tensors",),
+    "rolecall.fleet.app": (
+        "After", "Alias", "App", "Call", "ElementSpec", "Later", "Limits", "Node", "Preset", "RoleSpec", "Topology",
+    ),  # fmt: skip
+    "rolecall.fleet.run": ("History", "run", "run_sync"),
+}
+_HOME = {name: module for module, names in _LATER.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'rolecall' has no attribute {name!r}")
+    value = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
+    return value
+
+
+__all__ = (
+    "After",
+    "Alias",
+    "App",
+    "ApplicationFailed",
+    "Bound",
+    "Call",
+    "CallCycle",
+    "CallerError",
+    "ConfigError",
+    "DataError",
+    "DeadlineExceeded",
+    "DeclarationError",
+    "ElementError",
+    "ElementSpec",
+    "Endpoint",
+    "Extension",
+    "Fresh",
+    "Group",
+    "GroupCall",
+    "History",
+    "Inbox",
+    "InboxEnd",
+    "ItemStream",
+    "Later",
+    "Lazy",
+    "LifecycleError",
+    "Limits",
+    "MissingDependency",
+    "Node",
+    "NodeLost",
+    "NotAChannel",
+    "NotAllowed",
+    "NotEncodable",
+    "Outcome",
+    "Overloaded",
+    "Preset",
+    "QuorumMissed",
+    "Refused",
+    "RelationshipError",
+    "RemoteError",
+    "Replies",
+    "Role",
+    "RoleId",
+    "RoleLost",
+    "RoleSpec",
+    "RolecallError",
+    "State",
+    "Status",
+    "StreamEndpoint",
+    "Subscription",
+    "Superseded",
+    "TaskEndpoint",
+    "TaskHandle",
+    "Tensors",
+    "Topic",
+    "TopicEnd",
+    "Topology",
+    "UnknownRole",
+    "ValueChanged",
+    "WrongArgument",
+    "WrongType",
+    "attribute",
+    "caller",
+    "element",
+    "many",
+    "on",
+    "one",
+    "progress",
+    "run",
+    "run_sync",
+    "service",
+    "stream",
+    "task",
+)

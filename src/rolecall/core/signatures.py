@@ -16,7 +16,6 @@ from rolecall.core.errors import DeclarationError, WrongArgument
 __all__ = ("ANYTHING", "Parameter", "Signature")
 
 _UNCHECKED = (object,)
-_SMALL = frozenset((int, float, bool, type(None)))
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -37,7 +36,7 @@ class Signature:
         self.parameters = tuple(self._parameters(function, owner, hints))
         self.result = hints.get("return", Any)
         self._bindable = inspect.signature(function)
-        self._text = str(self._bindable.replace(parameters=list(self._bindable.parameters.values())[1:]))
+        self._text = _shown(self.parameters, self.result)
         self._accepted = tuple(accepted_classes(p.hint) for p in self.parameters if not p.keyword_only)
         self._required = sum(not p.optional and not p.keyword_only for p in self.parameters)
         self._needs_keywords = any(p.keyword_only and not p.optional for p in self.parameters)
@@ -49,16 +48,6 @@ class Signature:
         for position, (value, accepted) in enumerate(zip(args, self._accepted, strict=False)):
             if not isinstance(value, accepted):
                 self._complain(self.parameters[position], value)
-
-    def size_bytes(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-        """Return about how many bytes the arguments hold; only bulk counts."""
-        if kwargs:
-            args = (*args, *kwargs.values())
-        size = 0
-        for value in args:
-            if type(value) not in _SMALL:
-                size += bulk_bytes(value)
-        return size
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
@@ -107,22 +96,6 @@ class _Anything(Signature):
 ANYTHING: Signature = _Anything()
 
 
-def bulk_bytes(value: Any, depth: int = 3) -> int:
-    """Return about how many bytes of bulk a value holds, looking a few levels deep."""
-    if isinstance(value, (bytes, bytearray, str)):
-        return len(value)
-    size = getattr(value, "nbytes", None)
-    if isinstance(size, int) or depth == 0:
-        return size or 0
-    if isinstance(value, msgspec.Struct):
-        value = [getattr(value, name) for name in value.__struct_fields__]
-    elif isinstance(value, dict):
-        value = list(value.values())
-    if not isinstance(value, (list, tuple)):
-        return 0
-    return sum(bulk_bytes(part, depth - 1) for part in value if type(part) not in _SMALL)
-
-
 def accepted_classes(hint: Any) -> tuple[type, ...]:
     """Return classes of which a value must be one to fit the annotation; contents are not looked at."""
     if hint is None or hint is type(None):
@@ -145,3 +118,9 @@ def _class_of(candidate: Any) -> tuple[type, ...]:
     if getattr(candidate, "_is_protocol", False):
         return _UNCHECKED
     return (candidate,)
+
+
+def _shown(parameters: tuple[Parameter, ...], result: Any) -> str:
+    """Return a signature as a person would write it."""
+    shown = ", ".join(f"{p.name}: {type_name(p.hint)}{' = ...' if p.optional else ''}" for p in parameters)
+    return f"({shown}) -> {type_name(result)}"

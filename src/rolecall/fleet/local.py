@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -55,13 +54,20 @@ class LocalEngine:
             ApplicationFailed: a role failed; its error is the cause.
             CallerError: the application does not fit together.
         """
-        async with anyio.create_task_group() as tasks, contextlib.AsyncExitStack() as stack:
-            nodes = [await self._open(name, tasks) for name in self._app.nodes]
-            stack.push_async_callback(self._close, nodes, tasks)
-            stack.enter_context(Watchdog(self._report_blockage(nodes)))
-            await self._deploy(nodes)
-            await self._work(nodes)
-            await self._keep_states()
+        nodes: list[Node] = []
+        async with anyio.create_task_group() as tasks:
+            try:
+                nodes.extend([await self._open(name, tasks) for name in self._app.nodes])
+                with Watchdog(self._report_blockage(nodes)):
+                    await self._deploy(nodes)
+                    await self._work()
+                    self._keep_states()
+            except Exception as error:  # raised again below: a task group would wrap it
+                self._failure = error
+            finally:
+                await self._close(nodes)
+        if self._failure is not None:
+            raise self._failure
         self._raise_violations(nodes)
         return self._ending
 
@@ -93,7 +99,8 @@ class LocalEngine:
             role_relationships=self._deployed.role_relationships[name],
         )
 
-    async def _close(self, nodes: list[Node], tasks: Any) -> None:
+    async def _close(self, nodes: list[Node]) -> None:
+        self._directory.closing = True
         with anyio.CancelScope(shield=True):
             for node in nodes:
                 for instance in reversed(node.instances):
@@ -138,20 +145,18 @@ class LocalEngine:
 
     # ------------------------------------------------------------------------------------------ work
 
-    async def _work(self, nodes: list[Node]) -> None:
+    async def _work(self) -> None:
         """Start what is to be started and wait for the end the application asks for."""
+        calls, mains = self._calls(), [instance for instance in self._directory if instance.has_main]
+        self._routines = len(calls) + len(mains)
+        self._require_routines()
         async with anyio.create_task_group() as tasks:
-            for call in self._calls():
-                self._routines += 1
+            for call in calls:
                 tasks.start_soon(self._call, call, name=f"start {call.call}")
-            for instance in list(self._directory):
-                if instance.has_main:
-                    self._routines += 1
-                    instance.start_main(self._main_ended(instance))
-            await self._wait(tasks)
+            for instance in mains:
+                instance.start_main(self._main_ended(instance))
+            await self._wait()
             tasks.cancel_scope.cancel()
-        if self._failure is not None:
-            raise self._failure from self._failure.__cause__
 
     def _calls(self) -> list[Call]:
         start = self._app.start
@@ -197,27 +202,29 @@ class LocalEngine:
 
     # ------------------------------------------------------------------------------------------ the end
 
-    async def _wait(self, tasks: Any) -> None:
+    async def _wait(self) -> None:
+        ends = self._ends()
         async with anyio.create_task_group() as waiting:
-            ends = anyio.Event()
-            for event in self._ends():
-                waiting.start_soon(_either, event, ends)
+            ended = anyio.Event()
+            for event in ends:
+                waiting.start_soon(_either, event, ended)
             if isinstance(self._app.until, After):
-                waiting.start_soon(_after, self._app.until.seconds, ends)
-            await ends.wait()
+                waiting.start_soon(_after, self._app.until.seconds, ended)
+            await ended.wait()
             waiting.cancel_scope.cancel()
         if self._stop.is_set() and self._failure is None:
             await self._drain()
 
     def _ends(self) -> list[anyio.Event]:
-        if self._app.until == "all-returned":
-            if self._routines == 0:
-                raise ConfigError(
-                    f"app {self._app.name!r}", "nothing is started and no role has a main routine, so it would end at once",
-                    hint='Give `start:`, or `until: stopped`',
-                )  # fmt: skip
-            return [self._stop, self._failed, self._quiet]
-        return [self._stop, self._failed]
+        quiet = [self._quiet] if self._app.until == "all-returned" else []
+        return [self._stop, self._failed, *quiet]
+
+    def _require_routines(self) -> None:
+        if self._app.until == "all-returned" and self._routines == 0:
+            raise ConfigError(
+                f"app {self._app.name!r}", "nothing is started and no role has a main routine, so it would end at once",
+                hint="Give `start:`, or `until: stopped`",
+            )  # fmt: skip
 
     async def _drain(self) -> None:
         """Let main routines and resumable tasks end at their next safe point; 10 s at most."""
@@ -228,7 +235,7 @@ class LocalEngine:
             with anyio.move_on_after(DRAIN_S):
                 await self._quiet.wait()
 
-    async def _keep_states(self) -> None:
+    def _keep_states(self) -> None:
         for instance in self._directory:
             state = instance.state_value()
             if state is not None:

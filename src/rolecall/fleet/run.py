@@ -110,9 +110,7 @@ def run_sync(app: App | str | Path, **options: Any) -> History:
     from concurrent.futures import ThreadPoolExecutor
 
     main = functools.partial(run, app, **options)
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if asyncio._get_running_loop() is None:
         return anyio.run(main)
     with ThreadPoolExecutor(1, thread_name_prefix="rolecall-run") as pool:
         return pool.submit(anyio.run, main).result()

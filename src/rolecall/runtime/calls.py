@@ -97,6 +97,12 @@ class Invocation:
         elif not self.cancel_asked:
             self._bury(error)
 
+    def end_cancelled(self) -> None:
+        """End without a result or an error, since nobody wants one."""
+        self._end()
+        if self.future is not None:
+            self.future.cancel()
+
     def lose(self, why: str, error_class: type[RoleLost] = RoleLost) -> None:
         """End because the role or its node is gone."""
         effect = "unknown" if self.state == RUNNING else "none"
@@ -129,9 +135,7 @@ class Invocation:
         self.cancel_asked = True
         if self.state in (WAITING, PARKED):
             self.dispatcher.forget(self)
-            self._end()
-            if self.future is not None:
-                self.future.cancel()
+            self.end_cancelled()
         elif self.worker is not None:
             self.worker.interrupt(self)
 

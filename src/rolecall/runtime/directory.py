@@ -28,6 +28,8 @@ class Directory:
         self._gone: dict[RoleId, RoleInstance] = {}
         self._selected: dict[str, tuple[RoleId, ...]] = {}
         self._bulk = False
+        self.closing = False
+        """Set when all roles end together: nobody is told of the others any more."""
 
     def __iter__(self) -> Iterator[RoleInstance]:
         return iter(list(self._instances.values()))
@@ -105,6 +107,6 @@ class Directory:
 
     def _changed(self) -> None:
         self._selected.clear()
-        if not self._bulk:
+        if not self._bulk and not self.closing:
             for instance in self:
                 instance.relations.refresh()

@@ -259,7 +259,11 @@ class Worker:
             self._cancelled(invocation)
             raise
         except Parked:
-            dispatcher.put_back(invocation)
+            if dispatcher.instance.draining:
+                invocation.cancel_asked = True
+                invocation.end_cancelled()
+            else:
+                dispatcher.put_back(invocation)
         except Exception as error:
             dispatcher.instance.node.count_error(dispatcher.where, error)
             invocation.fail(portable(error, dispatcher.where))
@@ -271,10 +275,10 @@ class Worker:
                 invocation.finish(result)
 
     async def _write_items(self, invocation: Invocation) -> None:
-        items = invocation.items
+        items, checker = invocation.items, self.dispatcher.instance.node.checker
         async with contextlib.aclosing(self.dispatcher.handler(*invocation.args, **invocation.kwargs)) as written:
             async for item in written:
-                await items.write(item)
+                await items.write(item if checker is None else checker.item(invocation, item))
 
     def _cancelled(self, invocation: Invocation) -> None:
         """The handler was cancelled: by its caller, by its deadline, or with the role."""
@@ -285,6 +289,4 @@ class Worker:
         if not invocation.cancel_asked:
             self.dispatcher.instance.node.note_deadline(self.dispatcher.where)
         invocation.cancel_asked = True
-        invocation._end()
-        if invocation.future is not None:
-            invocation.future.cancel()
+        invocation.end_cancelled()

@@ -45,6 +45,7 @@ from rolecall.runtime.group_calls import LocalGroupCall
 from rolecall.runtime.inboxes import OwnInbox
 from rolecall.runtime.relations import Relations
 from rolecall.runtime.topics import OwnTopic, Taken
+from rolecall.wire import size_bytes
 
 if TYPE_CHECKING:
     from rolecall.runtime.node import Node
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = ("Hosting", "RoleInstance")
 
 TEARDOWN_S = 10.0
+_SMALL = frozenset((int, float, bool, type(None)))
 
 
 class Hosting(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +75,7 @@ class RoleInstance:
         self.logger = logging.getLogger("rolecall.role").getChild(str(hosting.id))
         self.status = Status.DECLARED
         self.takes_work = False
+        self.draining = False
         self.node_lost = False
         self.why_lost = "it has stopped"
         self.started: set[Invocation] = set()
@@ -155,21 +158,25 @@ class RoleInstance:
         self._enter(Status.READY)
         self._take_work()
 
+    @property
+    def has_main(self) -> bool:
+        """Whether the role has a main routine of its own."""
+        return type(self.role).main is not Role.main
+
     def start_main(self, ended: Callable[[Exception | None], None]) -> None:
-        """Start the main routine, if the role has one of its own, and tell how it ended."""
+        """Start the main routine and tell how it ended; not told when the role ends first."""
 
         async def run() -> None:
             try:
                 await self.role.main()
+            except Parked:
+                ended(None)
             except Exception as error:
                 ended(error)
             else:
                 ended(None)
 
-        if type(self.role).main is Role.main:
-            ended(None)
-        else:
-            self.spawn(run, f"{self.id}.main")
+        self.spawn(run, f"{self.id}.main")
 
     async def pause(self) -> None:
         """Stop taking new work and wait until the running handlers have ended or reached their safe point."""
@@ -243,7 +250,7 @@ class RoleInstance:
 
     def _enter(self, status: Status) -> None:
         self.status = status
-        self.node.observe(StatusChange(self.node.time_s, self.id, status.value))
+        self.node.status_changed(StatusChange(self.node.time_s, self.id, status.value))
 
     def _take_work(self) -> None:
         self.takes_work = True
@@ -297,7 +304,7 @@ class RoleInstance:
         invocation.reports, invocation.items = reports, items
         if instance.node.checker is not None:
             instance.node.checker.passed(invocation, shared)
-        invocation.bytes = dispatcher.signature.size_bytes(args, kwargs)
+        invocation.bytes = _bytes_of(args, kwargs)
         dispatcher.submit(invocation)
         return invocation
 
@@ -412,13 +419,20 @@ class RoleInstance:
         self.node.observe(Metric(self.node.time_s, self.id, values))
 
     async def safe_point(self) -> None:
+        handling = CURRENT.get()
+        resumable = isinstance(handling, Invocation) and handling.dispatcher.options.resumable
+        if self.draining and (resumable or handling is None):
+            raise Parked
         if self.status not in (Status.PAUSING, Status.PAUSED):
             return
-        handling = CURRENT.get()
-        if isinstance(handling, Invocation) and handling.dispatcher.options.resumable:
+        if resumable:
             raise Parked
         if handling is None:
             await self._resumed.wait()
+
+    def drain(self) -> None:
+        """End the main routine and the resumable tasks at their next safe point, for good."""
+        self.draining = True
 
     # ------------------------------------------------------------------------------------------ late answers
 
@@ -446,6 +460,17 @@ class RoleInstance:
         """Return the declared state as it is, or None."""
         state: State[Any] | None = self.declared.state
         return None if state is None else getattr(self.role, state.name)
+
+
+def _bytes_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    """Return about how many bytes arguments hold; plain numbers count as nothing."""
+    size = 0
+    for value in args:
+        if type(value) not in _SMALL:
+            size += size_bytes(value)
+    for value in kwargs.values():
+        size += size_bytes(value)
+    return size
 
 
 async def _ended(invocation: Invocation) -> None:

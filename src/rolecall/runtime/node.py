@@ -13,10 +13,11 @@ import msgspec
 
 from rolecall.core.errors import NodeLost, NotAChannel, RolecallError
 from rolecall.core.ids import RoleId
-from rolecall.core.records import DeadLetter, LogLine, Observer, Record
-from rolecall.runtime.directory import Directory
+from rolecall.core.records import DeadLetter, LogLine, Observer, Record, StatusChange
+from rolecall.runtime.directory import NATIVE, Directory
 from rolecall.runtime.dispatcher import Dispatcher
 from rolecall.runtime.instance import Hosting, RoleInstance
+from rolecall.runtime.native import Native, RoleStatus
 from rolecall.runtime.relations import Target
 from rolecall.runtime.topics import OwnTopic
 
@@ -51,6 +52,7 @@ class Node:
         observers: Sequence[Observer] = (),
     ) -> None:  # fmt: skip
         self.name = name
+        self.native_id = RoleId(f"{name}/{NATIVE}")
         self.directory = directory or Directory()
         self.options = options or NodeOptions()
         self.observers = list(observers)
@@ -60,7 +62,7 @@ class Node:
         self.compute_limiter = anyio.CapacityLimiter(self.options.compute_threads or os.cpu_count() or 1)
         self.shared_elements: dict[Any, Any] = {}
         self.checker: Checker | None = None
-        self.on_failure: Any = None
+        self.closing = anyio.Event()
         self.began_s = 0.0
         self._tasks = anyio.create_task_group()
         self._instances: dict[RoleId, RoleInstance] = {}
@@ -71,6 +73,8 @@ class Node:
         await self._tasks.__aenter__()
         self.began_s = anyio.current_time()
         self.directory.nodes[self.name] = self
+        self.native = self.host(Hosting(id=self.native_id, role_class=Native))
+        await self.native.start()
         if self.options.checked:
             from rolecall.runtime.checking import Checker
 
@@ -94,7 +98,7 @@ class Node:
 
     @property
     def instances(self) -> list[RoleInstance]:
-        """The role instances, in the order they were created."""
+        """The role instances, in the order they were created; the native role first."""
         return list(self._instances.values())
 
     async def stop(self) -> None:
@@ -154,6 +158,8 @@ class Node:
     def lost(self, instance: RoleInstance) -> None:
         """Tell every role of the process that one is gone."""
         self._instances.pop(instance.id, None)
+        if self.directory.closing:
+            return
         error = instance.lost_error("none")
         for other in self.directory:
             other.source_lost(instance.id, error)
@@ -164,6 +170,12 @@ class Node:
     def time_s(self) -> float:
         """Seconds since the node began."""
         return anyio.current_time() - self.began_s
+
+    def status_changed(self, change: StatusChange) -> None:
+        """Publish a change of status, through the native role and to the observers."""
+        if change.role != self.native_id:
+            self.native.topic(Native.changed.topic).publish(RoleStatus(change.role, change.status))
+            self.observe(change)
 
     def observe(self, record: Record) -> None:
         """Pass a record to the observers."""

@@ -184,6 +184,8 @@ class Relations:
         local = RoleId(f"{self._instance.node.name}/{name}")
         if self._instance.node.directory.get(local) is not None:
             return (local,)
+        if self._instance.node.directory.loss(local) is not None:
+            return ()
         known = self._instance.node.configured(self._instance.id.name)
         raise RelationshipError(
             self._instance.id, name, f"it is not configured on node {self._instance.node.name!r}, and no role "

@@ -74,6 +74,11 @@ class OwnTopic(TopicEnd[T], Generic[T]):
         for admission in full:
             await admission
 
+    def publish(self, item: T) -> None:
+        """Emit without waiting for those whose queues are full; for the runtime's own topics."""
+        for sink in self._accepting(item):
+            sink.offer(self._instance.id, item)
+
     def _accepting(self, item: T) -> list[Sink]:
         return [sink for sink, condition in self._sinks.items() if condition is None or condition(item)]
 

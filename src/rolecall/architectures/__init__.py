@@ -1,0 +1,1 @@
+"""Architectures of distributed machine learning, one module each, written as roles."""
