@@ -1,7 +1,7 @@
-"""The command line: `rolecall demo`, `run`, `data`, `doctor`. `main` is the console script."""
+"""The command line: `rolecall demo`, `run`, `data`, `doctor`. `main` is the console script, `app` Typer's."""
 
 from __future__ import annotations
 
-from rolecall.cli.commands import main
+from rolecall.cli.commands import app, main
 
-__all__ = ("main",)
+__all__ = ("app", "main")

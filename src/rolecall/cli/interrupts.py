@@ -77,8 +77,8 @@ class Interrupts(AbstractContextManager["Interrupts"]):
             raise Aborted(number)  # nothing runs yet, so there is nothing to drain
         if self._signal is None:
             self._signal = number
-            self._notice("Stopping in good order; once more to abort.")
             self.stop()
+            self._notice("Stopping in good order; once more to abort.")
         else:
             self._signal = number
             self._abort(self._loop, Aborted(number).exit_code)

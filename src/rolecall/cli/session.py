@@ -60,8 +60,8 @@ def attend(load: Callable[[], App], settings: Settings) -> None:
     with ExitStack() as stack:
         if settings.format is Format.JSONL:
             stack.enter_context(redirect_stdout(sys.stderr))  # what roles print must not get among the events
-        stack.enter_context(reported(session.failed, debug=settings.debug))
         stack.callback(session.close)
+        stack.enter_context(reported(session.failed, debug=settings.debug))
         code = session.run(load)
     if session.output_closed:
         os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # or Python complains when it flushes at exit
@@ -114,11 +114,18 @@ class _Session:
             failure = structs.replace(
                 failure, architecture=self._plan.architecture, run_dir=self._plan.run_dir
             )
-        if self._directory is not None and self._lost is None:
-            if failure.status != "aborted" and self._plan is not None:
-                self._draw(self._directory, self._plan)
-            self._directory.fail(failure)
+        try:
+            self._record_failure(failure)
+        except OSError as error:
+            _say(f"warning: the failure could not be recorded in the run directory ({error})")
         self._show(lambda: self._reporter.failed(failure))
+
+    def _record_failure(self, failure: Failure) -> None:
+        if self._directory is None or self._lost is not None:
+            return
+        if failure.status != "aborted" and self._plan is not None:
+            self._draw(self._directory, self._plan)
+        self._directory.fail(failure)
 
     def close(self) -> None:
         """Close the files of the run directory."""

@@ -42,6 +42,10 @@ class _Scale:
         share = (value - self.low) / (self.high - self.low)
         return min(self.size - 1, max(0, round(share * (self.size - 1))))
 
+    def row(self, value: float, style: _Style) -> int:
+        """Return the row of text, counted from the top, that `value` is in."""
+        return (self.size - 1 - self.dot(value)) // style.dots[1]
+
 
 def draw(
     points: Sequence[tuple[float, float]],
@@ -51,12 +55,13 @@ def draw(
     width: int = 80,
     height: int = 14,
     unicode: bool = True,
+    x_until: float | None = None,
 ) -> str:
     """Return the curve through `points` as text without colour codes, at most `width` characters a line.
 
-    `height` counts the rows between title and axis. With `unicode=False` only ASCII is used. Points that are
-    not finite are left out; without any point left the text says so. The last value is written beside its end
-    of the curve.
+    `height` counts the rows between title and axis. With `unicode=False` only ASCII is used. The x axis goes
+    on to `x_until` at least, to leave room for what is to come. Points that are not finite are left out;
+    without any point left the text says so. The last value is written beside its end of the curve.
     """
     finite = [(x, y) for x, y in points if abs(x) < _LIMIT and abs(y) < _LIMIT]  # false for nan too
     if not finite:
@@ -64,23 +69,19 @@ def draw(
     style = _UNICODE if unicode else _ASCII
     y_ticks = _ticks(*_widened(y for _, y in finite), wanted=max(2, height // 3))
     labels = [_number(tick, y_ticks) for tick in y_ticks]
-    last = _short(finite[-1][1])
+    ending = _short(finite[-1][1])
     margin = max(map(len, labels)) + 2
-    columns = max(10, width - margin - max(len(last), len(x_label)) - 1)
+    columns = max(10, width - margin - max(len(ending), len(x_label)) - 1)
     whole = all(x == int(x) for x, _ in finite)
-    low_x, high_x = _widened((x for x, _ in finite), room=1.0 if whole else None)
-    x_scale = _Scale(low_x, high_x, columns * style.dots[0])
+    xs = [*(x for x, _ in finite), *([] if x_until is None else [x_until])]
+    x_scale = _Scale(*_widened(xs, room=1.0 if whole else None), columns * style.dots[0])
     y_scale = _Scale(y_ticks[0], y_ticks[-1], height * style.dots[1])
-    rows = _plotted(finite, x_scale, y_scale, style)
-    tick_rows = {
-        height - 1 - y_scale.dot(t) // style.dots[1]: name for t, name in zip(y_ticks, labels, strict=True)
-    }
-    last_row = height - 1 - y_scale.dot(finite[-1][1]) // style.dots[1]
+    names = {y_scale.row(tick, style): name for tick, name in zip(y_ticks, labels, strict=True)}
+    endings = {y_scale.row(finite[-1][1], style): f" {ending}"}
     lines = [f"{' ' * margin}{y_label}"]
-    for index, row in enumerate(rows):
-        wall = style.wall_tick if index in tick_rows else style.wall
-        ending = f" {last}" if index == last_row else ""
-        lines.append(f"{tick_rows.get(index, ''):>{margin - 2}} {wall}{row}{ending}".rstrip())
+    for index, row in enumerate(_plotted(finite, x_scale, y_scale, style)):
+        wall = style.wall_tick if index in names else style.wall
+        lines.append(f"{names.get(index, ''):>{margin - 2}} {wall}{row}{endings.get(index, '')}".rstrip())
     lines += _x_axis(x_scale, columns, margin, x_label, style, least=1.0 if whole else 0.0)
     return "\n".join(lines) + "\n"
 

@@ -100,14 +100,16 @@ class PlainProgress:
         """Write the curve as far as it came; the error itself is told on stderr."""
         self._flush()
         self.curve(_FINAL_HEIGHT)
+        if failure.run_dir is not None and failure.traceback:
+            self.say(f"the traceback is in {failure.run_dir}/log.txt")
 
     def curve(self, height: int) -> None:
         """Write the curve of the run so far, when it has two points or more."""
         if len(self.series.points()) > 1:
             self.say("\n" + self.drawn(height, _is_unicode(self._out)))
 
-    def drawn(self, height: int, unicode: bool) -> str:
-        """Return the curve of the run so far as text."""
+    def drawn(self, height: int, unicode: bool, *, x_until: float | None = None) -> str:
+        """Return the curve of the run so far as text; `x_until` leaves room for what is to come."""
         width = min(_CURVE_WIDTH, shutil.get_terminal_size((_CURVE_WIDTH, 24)).columns)
         return draw(
             self.series.points(),
@@ -116,6 +118,7 @@ class PlainProgress:
             width=width,
             height=height,
             unicode=unicode,
+            x_until=x_until,
         )
 
     def say(self, text: str) -> None:
@@ -176,7 +179,8 @@ class LiveProgress(PlainProgress):
         now = self._clock()
         if now - self._redrawn_at >= 1 / _REDRAWS_PER_S and self._console.height >= _ROWS_FOR_LIVE_CURVE:
             self._redrawn_at = now
-            self._curve = self.drawn(_LIVE_HEIGHT, _is_unicode(self._console.file))
+            until = self.plan.rounds if self.plan and clock == "round" else None
+            self._curve = self.drawn(_LIVE_HEIGHT, _is_unicode(self._console.file), x_until=until)
 
     def finished(self, summary: Summary) -> None:
         """Take the display away, and write the curve and the result."""

@@ -14,12 +14,14 @@ from collections.abc import Iterable, Mapping
 from rolecall.core.ids import RoleId
 from rolecall.core.records import Metric, Record
 
-__all__ = ("CLOCKS", "Series", "clock_of")
+__all__ = ("CLOCKS", "PREFERRED", "Series", "clock_of")
 
 CLOCKS = ("round", "step", "epoch", "iteration")
 """What a metric may be counted in, best first; without any of them its time in seconds is taken."""
 
-_PREFERRED = ("accuracy", "loss")
+PREFERRED = ("accuracy", "loss")
+"""What people ask for first."""
+
 _POINTS_PER_TRACK = 8192
 
 
@@ -102,7 +104,8 @@ class Series:
         key = self._headline_key()
         if key is None:
             return []
-        return [key[1], *(name for kind, name in self._tracks if kind == key[0] and name != key[1])]
+        names = [name for kind, name in self._tracks if kind == key[0]]
+        return sorted(names, key=lambda name: PREFERRED.index(name) if name in PREFERRED else len(PREFERRED))
 
     def reporters(self) -> int:
         """Return how many roles have logged the headline."""
@@ -130,7 +133,7 @@ class Series:
 
     def _headline_key(self) -> tuple[str, str] | None:
         keys = list(self._tracks)
-        for preferred in _PREFERRED:
+        for preferred in PREFERRED:
             candidates = [key for key in keys if key[1] == preferred]
             if candidates:
                 return min(candidates, key=lambda key: len(self._tracks[key].roles))

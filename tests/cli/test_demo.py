@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from .conftest import Rolecall
+
+
+def test_the_list(rolecall: Rolecall) -> None:
+    done = rolecall("demo", "--list")
+    assert done.code == 0
+    assert any(line.startswith("fedavg  federated averaging") for line in done.out.splitlines())
+    events = rolecall("demo", "--list", "--format", "jsonl").events
+    assert [event["name"] for event in events[:-1]] == ["fedavg"]
+    assert events[-1]["terminal"]
+
+
+def test_an_unknown_demo(rolecall: Rolecall, tmp_path: Path) -> None:
+    done = rolecall("demo", "fedvag", "--runs-dir", tmp_path, "--format", "jsonl")
+    assert done.code == 2
+    message = "rolecall demo: there is no demo 'fedvag'. Did you mean 'fedavg'? There are: fedavg."
+    assert done.err == f"error: {message}\n"
+    assert (done.last["event"], done.last["error"]) == ("failed", message)
+    assert list(tmp_path.iterdir()) == []
