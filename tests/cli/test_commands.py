@@ -10,9 +10,11 @@ from .conftest import Rolecall
 COMMANDS = ([], ["demo"], ["run"], ["data"], ["data", "list"], ["doctor"])
 LOADED = """
 import sys
+import rolecall
+before = set(sys.modules)
 from rolecall.cli import main
 assert main(["--help"]) == 0
-loaded = {name.partition(".")[0] for name in sys.modules}
+loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
 heavy = loaded & {"torch", "numpy", "matplotlib", "networkx", "sklearn"}
 sys.exit(f"loaded {sorted(heavy)}" if heavy else 0)
 """

@@ -55,6 +55,18 @@ def test_plain_progress_is_a_line_a_round_then_the_curve_then_the_result() -> No
     assert "\x1b" not in out.getvalue()
 
 
+def test_the_first_round_waits_for_the_accuracy() -> None:
+    out = io.StringIO()
+    progress = PlainProgress(out)
+    for r in (1, 2):
+        progress.record(metric("server/coordinator", float(r), round=r, clients=5))
+        progress.record(metric("server/coordinator", float(r), round=r, accuracy=r / 4, loss=1.0))
+    assert [line.split()[2:6] for line in out.getvalue().splitlines()] == [
+        ["accuracy", "0.2500", "loss", "1.0000"],
+        ["accuracy", "0.5000", "loss", "1.0000"],
+    ]
+
+
 def test_a_round_that_many_report_is_one_line_when_all_have() -> None:
     out = io.StringIO()
     progress = PlainProgress(out)

@@ -220,7 +220,7 @@ def _architecture(app: App) -> str:
 def _summary(history: History, plan: Plan, series: Series) -> Summary:
     points = series.points()
     return Summary(
-        status=history.status,
+        status="stopped" if history.status == "stopped" else "ok",
         architecture=plan.architecture,
         rounds=int(points[-1][0]) if points and series.clock == "round" else None,
         accuracy=series.last("accuracy"),

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 
 from rolecall.core.records import DeadLetter, LogLine, Metric, Record
 from rolecall.observe.curve import draw
-from rolecall.observe.series import Series
+from rolecall.observe.series import PREFERRED, Series
 from rolecall.observe.summary import Failure, Plan, Summary
 
 if TYPE_CHECKING:
@@ -81,7 +81,9 @@ class PlainProgress:
             self._current, self._reports = x, 0
         self._reports += 1
         self._latest_s = time_s
-        if self._reports >= self.series.reporters():
+        # In the first round the accuracy may come after lesser metrics; later it is known who reports what.
+        known = self._shown is not None or self.series.headline == PREFERRED[0]
+        if known and self._reports >= self.series.reporters():
             self._flush()
 
     def finished(self, summary: Summary) -> None:
@@ -128,9 +130,9 @@ class PlainProgress:
 
     def values_at(self, x: float) -> str:
         """Return what the headline's roles logged at `x`, as text."""
-        return "  ".join(
-            f"{name} {_short(value)}" for name, value in list(self.series.at(x).items())[:_VALUES_SHOWN]
-        )
+        values = self.series.at(x)
+        shown = [name for name in PREFERRED if name in values] or list(values)[:_VALUES_SHOWN]
+        return "  ".join(f"{name} {_short(values[name])}" for name in shown)
 
     def _flush(self) -> None:
         x, clock = self._current, self.series.clock
