@@ -1,4 +1,4 @@
-"""Factories by name: what `@rc.factory("shard")` marks can fill elements in an application file as `factory: shard`.
+"""Factories by name: what `@rc.factory("shard")` marks, application files call `factory: shard`.
 
 A name is known once the module that registers it has been imported, as the modules of an application's roles
 are.

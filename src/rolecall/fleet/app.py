@@ -221,9 +221,9 @@ class App(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
         Found are unknown classes, options that no constructor takes, missing or unknown elements, unknown
         relationships, and calls to what is no channel.
         """
-        from rolecall.fleet import check
+        from rolecall.fleet.check import check as check_fit
 
-        check.check(self)
+        check_fit(self)
 
     @property
     def marks(self) -> Marks:

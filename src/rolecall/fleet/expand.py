@@ -22,9 +22,9 @@ from rolecall.fleet.app import App, Call, ElementSpec, Node, Preset, RoleSpec, T
 from rolecall.fleet.app_file import merged
 from rolecall.fleet.marks import KeyPath, Marks
 from rolecall.fleet.parameters import Parameters, overridden
-from rolecall.fleet.relations import NATIVE_ROLE
 from rolecall.fleet.shapes import app_of, shown, tree_of
 from rolecall.fleet.values import Place, resolved
+from rolecall.runtime.directory import NATIVE
 
 __all__ = ("expanded",)
 
@@ -124,7 +124,7 @@ class _Expansion:
         try:
             names = expand_range(key)
             for name in names:
-                RoleId.of(name, NATIVE_ROLE)
+                RoleId.of(name, NATIVE)
         except ValueError as error:
             raise self.marks.error(("nodes", key), str(error)) from None
         return names
@@ -180,7 +180,7 @@ class _Expansion:
             RoleId.of(node, name)
         except ValueError as error:
             raise self.marks.error(path, str(error)) from None
-        if name == NATIVE_ROLE:
+        if name == NATIVE:
             raise self.marks.error(path, f"every node has a role {name!r} of its own", "Take another name")
         other = self.moves.get(("roles", node, name))
         if other is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rolecall.core.errors import ConfigError, nearest
+from rolecall.core.factories import factories
 
 __all__ = ("described", "load", "reference", "search_in")
 
@@ -41,7 +42,7 @@ def load(name: Any, where: str, search: Sequence[str] = (), *, form: str = "modu
     """Return the object of a name; an object that is there already is returned as it is.
 
     Args:
-        name: `module:QualName`, or the object.
+        name: `module:QualName`, the name of a registered factory, or the object.
         where: what a message begins with: file, line and key.
         search: directories in which modules are looked up first.
 
@@ -51,9 +52,11 @@ def load(name: Any, where: str, search: Sequence[str] = (), *, form: str = "modu
     if not isinstance(name, str):
         return name
     module_name, colon, qualname = name.partition(":")
+    if not colon and name in factories():
+        return factories()[name]
     if not colon or not module_name or not qualname:
         head, _, tail = name.rpartition(".")
-        hint = f"Did you mean {head}:{tail}?" if head and not colon else ""
+        hint = f"Did you mean {head}:{tail}?" if head and not colon else nearest(name, factories())
         raise ConfigError(where, f"found {name!r}, expected {form}", hint=hint)
     search_in(search)
     module = _module(module_name, where, search)

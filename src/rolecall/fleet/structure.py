@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from rolecall.core import topologies
 from rolecall.core.errors import ConfigError, nearest
-from rolecall.core.patterns import is_pattern, matches
+from rolecall.core.patterns import is_pattern, select
 from rolecall.fleet.app import After, Alias, App, Call, Later, Limits, Target, Topology
 from rolecall.fleet.marks import KeyPath, Marks
-from rolecall.fleet.relations import NATIVE_ROLE, members, relationships_of, strength
+from rolecall.fleet.relations import applies, relationships_of, strength
+from rolecall.runtime.directory import NATIVE
 
 __all__ = ("calls", "check", "check_call", "few", "role_ids")
 
@@ -76,7 +77,7 @@ def _check_started(app: App, call: Call, path: KeyPath) -> None:
 
 
 def _natives(app: App) -> set[str]:
-    return {f"{node}/{NATIVE_ROLE}" for node in app.nodes}
+    return {f"{node}/{NATIVE}" for node in app.nodes}
 
 
 def few(what: str, names: Sequence[str]) -> str:
@@ -91,50 +92,58 @@ class _Relationships:
     def __init__(self, app: App) -> None:
         self.app, self.marks = app, app.marks
         self.ids = role_ids(app)
-        self.all = [*self.ids, *sorted(_natives(app))]
+        self.natives = sorted(_natives(app))
 
     def check(self) -> None:
+        """Look at each relationship."""
         for key, targets in self.app.relationships.items():
             held_by = self.holders(key)
             for name, target in targets.items():
-                self.target(target, ("relationships", key, name))
-            for name in targets:
+                path = ("relationships", key, name)
+                self.target(target, path)
                 self.refuse_rival(key, name, held_by)
-                self.follow(key, name, held_by)
+                if isinstance(target, Alias):
+                    self.alias(key, name, held_by)
+                if isinstance(target, Topology):
+                    self.topology(target, key, held_by, path)
 
     def holders(self, key: str) -> list[str]:
-        """Return the roles that have the relationships under a key, of which there must be some."""
+        """Return the roles that have the relationships under a key, which must stand for something."""
         path = ("relationships", key)
-        found = self.matching(key if "/" in key else f"{key}/*", path)
+        if "/" in key:
+            what, names, found = "role", self.ids, self.matching(key, path)
+        else:
+            what, names = "node", list(self.app.nodes)
+            found = self.matching(key, path, names)
         if not found:
-            what, names = ("role", self.ids) if "/" in key else ("node", list(self.app.nodes))
             problem = f"no {what} matches {key!r}" if is_pattern(key) else f"there is no {what} {key!r}"
             raise self.marks.error(path, problem, nearest(key, names) + few(f"{what}s", names))
-        return [role for role in found if role in set(self.ids)] if "/" not in key else found
+        return [role for role in self.ids if applies(key, role)]
 
-    def matching(self, pattern: str, path: KeyPath) -> list[str]:
+    def matching(self, pattern: str, path: KeyPath, names: Sequence[str] | None = None) -> list[str]:
+        """Return what matches; the nodes' own roles only where they are asked for by name."""
+        known = self.natives if pattern.endswith(f"/{NATIVE}") else self.ids
         try:
-            return [role for role in self.all if matches(pattern, role)]
+            return select(pattern, known if names is None else names)
         except ValueError as error:
             raise self.marks.error(path, str(error)) from None
 
     def target(self, target: Target, path: KeyPath) -> None:
         """Raise where a relationship leads to no role."""
-        if isinstance(target, Topology):
-            self.topology(target, path)
-        elif isinstance(target, Later):
+        if isinstance(target, Later):
             self.pattern(target.later, (*path, "later"), needed=False)
         elif isinstance(target, list):
             for index, item in enumerate(target):
                 self.pattern(item, (*path, index))
-        elif not isinstance(target, Alias):
+        elif isinstance(target, str):
             self.pattern(target, path)
 
     def pattern(self, pattern: str, path: KeyPath, *, needed: bool = True) -> list[str]:
+        """Return the roles that a pattern stands for; raise where it must have some and has none."""
         if pattern.count("/") != 1:
             hint = f"Write {pattern}/NAME" if "/" not in pattern else ""
             raise self.marks.error(
-                path, f"found {pattern!r}, expected roles: node/role, such as client*/trainer", hint
+                path, f"found {pattern!r}, expected node/role, such as client*/trainer", hint
             )
         found = self.matching(pattern, path)
         if needed and not found:
@@ -145,45 +154,45 @@ class _Relationships:
             raise self.marks.error(path, problem, f"{hint}. If it comes later, write {{later: {pattern}}}")
         return found
 
-    def topology(self, target: Topology, path: KeyPath) -> None:
-        found = self.pattern(target.of, (*path, "of"))
-        try:
-            topologies.neighbours(target.topology, found, self.app.seed or 0)
-        except ConfigError as error:
-            raise self.marks.error((*path, "topology"), str(error)) from None
+    def refuse_rival(self, key: str, name: str, held_by: Sequence[str]) -> None:
+        """Raise where two keys, equally strong, give one role two meanings of a relationship."""
+        for other, targets in self.app.relationships.items():
+            if other == key or name not in targets or strength(other) != strength(key):
+                continue
+            role = next((role for role in held_by if applies(other, role)), None)
+            if role is not None:
+                raise self.marks.error(
+                    ("relationships", key, name),
+                    f"{role} has the relationship {name!r} from {other!r} as well",
+                    "Write it under one of the two, or under the name of the role",
+                )
 
-    def refuse_rival(self, key: str, name: str, held_by: Iterable[str]) -> None:
-        """Raise where two patterns, equally strong, give one role two meanings of a relationship."""
-        rivals = [
-            other
-            for other, targets in self.app.relationships.items()
-            if other != key and name in targets and strength(other) == strength(key)
-        ]
-        for rival in rivals:
-            for role in held_by:
-                if matches(rival if "/" in rival else f"{rival}/*", role):
-                    raise self.marks.error(
-                        ("relationships", key, name),
-                        f"{role} has the relationship {name!r} from {rival!r} as well",
-                        "Write it under one of the two, or under the name of the role",
-                    )
-
-    def follow(self, key: str, name: str, held_by: Iterable[str]) -> None:
-        """Raise where an alias leads nowhere, or a topology does not know the role that has it."""
+    def alias(self, key: str, name: str, held_by: Sequence[str]) -> None:
+        """Raise where an alias leads nowhere, or back to itself."""
+        path = ("relationships", key, name, "alias")
         for role in held_by:
             configured = relationships_of(self.app, role)
-            if configured[name][0] != key:
-                continue
-            target = configured[name][1]
-            if isinstance(target, Alias) and target.alias not in configured:
-                hint = nearest(target.alias, configured) + few("relationships", list(configured))
-                problem = f"{role} has no relationship {target.alias!r}"
-                raise self.marks.error(("relationships", key, name, "alias"), problem, hint)
-            if isinstance(target, (Alias, Topology)):
-                self.resolve(role, name, ("relationships", key, name))
+            seen = [name]
+            while isinstance(target := configured.get(seen[-1], ("", ""))[1], Alias):
+                if target.alias in seen:
+                    circle = " -> ".join((*seen, target.alias))
+                    raise self.marks.error(path, f"the aliases of {role} lead in a circle: {circle}")
+                seen.append(target.alias)
+            beside = f"{role.partition('/')[0]}/{seen[-1]}"
+            if seen[-1] not in configured and beside not in self.ids:
+                hint = nearest(seen[-1], configured) + few("relationships", list(configured))
+                raise self.marks.error(path, f"{role} has no relationship {seen[-1]!r}", hint)
 
-    def resolve(self, role: str, name: str, path: KeyPath) -> None:
+    def topology(self, target: Topology, key: str, held_by: Sequence[str], path: KeyPath) -> None:
+        """Raise where a graph cannot be made, or has no place for those who should know their neighbours."""
+        members = self.pattern(target.of, (*path, "of"))
         try:
-            members(self.app, role, name, self.ids)
+            topologies.neighbours(target.topology, members, self.app.seed or 0)
         except ConfigError as error:
-            raise self.marks.error(path, str(error)) from None
+            raise self.marks.error((*path, "topology"), str(error)) from None
+        strangers = [role for role in held_by if role not in set(members)]
+        if strangers and ("/" in key or len(strangers) == len(held_by)):
+            hint = f"Give the relationship to the members: {target.of}: {{...}}"
+            raise self.marks.error(
+                path, f"{strangers[0]} is not among {target.of}, so it has no neighbours", hint
+            )

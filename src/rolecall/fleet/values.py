@@ -138,9 +138,9 @@ def _random(value: Any, place: Place, path: KeyPath, marks: Marks, key: KeyPath)
     return resolved(drawn, place, path, marks, (*key, "$random"))
 
 
-def _bounds(value: list[Any], path: KeyPath, marks: Marks, kinds: tuple[type[float], ...]) -> tuple[Any, Any]:
-    what = "two whole numbers" if kinds == (int,) else "two finite numbers"
-    if len(value) != 2 or not all(_is_number(item, kinds) for item in value):
+def _bounds(value: list[Any], path: KeyPath, marks: Marks, *, whole: bool = False) -> tuple[Any, Any]:
+    what = "two whole numbers" if whole else "two finite numbers"
+    if len(value) != 2 or not all(_is_number(item, whole=whole) for item in value):
         raise marks.error(path, f"found {value!r}, expected [low, high], {what}")
     if value[0] > value[1]:
         hint = f"Write [{value[1]}, {value[0]}]"
@@ -148,17 +148,18 @@ def _bounds(value: list[Any], path: KeyPath, marks: Marks, kinds: tuple[type[flo
     return value[0], value[1]
 
 
-def _is_number(value: Any, kinds: tuple[type[float], ...] = (int, float)) -> bool:
+def _is_number(value: Any, *, whole: bool = False) -> bool:
+    kinds = int if whole else (int, float)
     return isinstance(value, kinds) and not isinstance(value, bool) and -math.inf < value < math.inf
 
 
 def _uniform(value: list[Any], rng: random.Random, path: KeyPath, marks: Marks) -> float:
-    low, high = _bounds(value, path, marks, (int, float))
+    low, high = _bounds(value, path, marks)
     return _within(low, low * (1 - (share := rng.random())) + high * share, high)
 
 
 def _loguniform(value: list[Any], rng: random.Random, path: KeyPath, marks: Marks) -> float:
-    low, high = _bounds(value, path, marks, (int, float))
+    low, high = _bounds(value, path, marks)
     if low <= 0:
         raise marks.error(path, f"found {value!r}, expected bounds above 0")
     share = rng.random()
@@ -170,7 +171,7 @@ def _within(low: float, value: float, high: float) -> float:
 
 
 def _integers(value: list[Any], rng: random.Random, path: KeyPath, marks: Marks) -> int:
-    low, high = _bounds(value, path, marks, (int,))
+    low, high = _bounds(value, path, marks, whole=True)
     return rng.randint(low, high)
 
 

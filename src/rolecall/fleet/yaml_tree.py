@@ -68,10 +68,8 @@ class _Dumper(yaml.SafeDumper):
 
 for _name, (_regex, _first) in _FORMS.items():
     for _class in (_Loader, _Dumper):
-        _class.add_implicit_resolver(  # type: ignore[no-untyped-call]
-            _TAG + _name, re.compile(rf"(?:{_regex})\Z"), _first
-        )
-_Loader.add_implicit_resolver(_TAG + "merge", re.compile(r"<<\Z"), ["<"])  # type: ignore[no-untyped-call]
+        _class.add_implicit_resolver(_TAG + _name, re.compile(rf"(?:{_regex})\Z"), _first)
+_Loader.add_implicit_resolver(_TAG + "merge", re.compile(r"<<\Z"), ["<"])
 
 
 def read(text: str, source: str) -> Document:
