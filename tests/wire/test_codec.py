@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Annotated, Any, NamedTuple, Optional
+from typing import Annotated, Any, NamedTuple, Optional, Protocol, runtime_checkable
 from uuid import UUID
 
 import msgspec
@@ -414,6 +414,23 @@ def test_a_codec_names_its_value_in_errors() -> None:
         codec.encode([object()])  # type: ignore[list-item]
     with pytest.raises(WrongType, match=r"^Trainer\.train: result\[0\]: expected int, found str"):
         codec.decode(encode(["x"]))
+
+
+class Sized(Protocol):
+    def __len__(self) -> int: ...
+
+
+@runtime_checkable
+class Iterating(Protocol):
+    def __iter__(self) -> Any: ...
+
+
+def test_a_protocol_is_checked_where_that_is_possible() -> None:
+    assert same(round_trip(model(), Iterating), model())
+    with pytest.raises(WrongType, match="expected Iterating, found int"):
+        round_trip(3, Iterating)
+    with pytest.raises(WrongType, match="Sized is a Protocol without @runtime_checkable"):
+        round_trip(model(), Sized)
 
 
 # ---------------------------------------------------------------------------------- damage and limits

@@ -38,6 +38,7 @@ __all__ = ("Message", "Segment", "dec_hook", "enc_hook", "ext_hook", "incoming",
 Segment: typing.TypeAlias = bytes | memoryview
 
 _TENSORS, _ARRAY = 1, 2  # codes of extensions; MessagePack itself has those below zero
+_NUMPY = (np.ndarray, np.generic)
 _UNWRAP: dict[type, typing.Callable[[Any], Any]] = {  # None and bool have no subclasses
     str: str.__str__,
     float: float.__float__,
@@ -81,7 +82,7 @@ def enc_hook(value: Any) -> Any:
         return _packed_tensors(value)
     if isinstance(value, np.generic) and value.dtype.kind in "biuf" and value.dtype.itemsize <= 8:
         return value.item()
-    if isinstance(value, np.ndarray | np.generic) or is_torch(value):
+    if isinstance(value, _NUMPY) or is_torch(value):
         return _packed_array(value)
     for plain, unwrap in _UNWRAP.items():
         if isinstance(value, plain):
@@ -165,8 +166,8 @@ def _checked_header(data: bytes | memoryview) -> tuple[_TensorsHeader, tuple[str
 
 
 # A model comes again and again with the same header. Long ones are left out: nobody shall fill our memory.
-_known_header = lru_cache(maxsize=256)(_checked_header)
-_CACHED_MAX = 16_384
+_known_header = lru_cache(maxsize=32)(_checked_header)
+_CACHED_MAX = 8_192
 
 
 def _unpacked_tensors(header: _TensorsHeader, dtypes: tuple[str, ...]) -> Tensors:
@@ -210,8 +211,12 @@ def dec_hook(hint: Any, found: Any) -> Any:
     if type(found) is hint:
         return found
     target = typing.get_origin(hint) or hint
-    if not isinstance(target, type) or getattr(target, "_is_protocol", False):
-        return found  # a TypeVar or a Protocol: nothing to check it by
+    if not isinstance(target, type):
+        return found  # a TypeVar: nothing to check it by
+    if getattr(target, "_is_protocol", False) and not getattr(target, "_is_runtime_protocol", False):
+        raise TypeError(
+            f"{type_name(target)} is a Protocol without @runtime_checkable, and cannot be checked"
+        )
     if issubclass(target, np.ndarray):
         return _as_array(hint, target, found)
     if issubclass(target, np.generic):

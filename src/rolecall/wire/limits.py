@@ -33,7 +33,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of all segments of one message, put together from any number of chunks."""
     segments: int = 65_536
     """Segments of one `Chunk` or of one message."""
-    tensors: int = 65_536
+    tensors: int = 8_192
     """Arrays in one message, each array inside `Tensors` included."""
     depth: int = 64
     """Levels of lists, dicts and structs inside one another."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from itertools import islice
 from typing import Any
 
@@ -29,42 +29,68 @@ def size_bytes(value: Any) -> int:
 
 
 def _size(value: Any, levels: int) -> int:
-    measure = _MEASURES.get(type(value))
-    if measure is not None:
-        return measure(value)
-    if isinstance(value, str | bytes | bytearray | memoryview):
-        return _SMALL + len(value)
-    if isinstance(value, Tensors | np.ndarray | np.generic) or is_torch(value):
-        return _SMALL + int(value.nbytes)
-    return _SMALL + (_inside(value, levels - 1) if levels else 0)
+    return _MEASURES.get(type(value), _other)(value, levels)
 
 
-_MEASURES: dict[type, Callable[[Any], int]] = {
-    type(None): lambda _: _SMALL,
-    bool: lambda _: _SMALL,
-    int: lambda _: _SMALL,
-    float: lambda _: _SMALL,
-    str: lambda text: _SMALL + len(text),
-    bytes: lambda data: _SMALL + len(data),
-    Tensors: lambda tensors: _SMALL + tensors.nbytes,
-    np.ndarray: lambda array: _SMALL + array.nbytes,
+def _small(value: Any, levels: int) -> int:
+    return _SMALL
+
+
+def _sized(value: Any, levels: int) -> int:
+    return _SMALL + len(value)
+
+
+def _array(value: Any, levels: int) -> int:
+    return _SMALL + int(value.nbytes)
+
+
+def _items(value: Any, levels: int) -> int:
+    if not levels or not value:
+        return _SMALL
+    sample = [_size(item, levels - 1) for item in islice(value, _SAMPLE)]
+    return _SMALL + sum(sample) * len(value) // len(sample)
+
+
+def _pairs(value: Any, levels: int) -> int:
+    if not levels or not value:
+        return _SMALL
+    sample = [_size(k, levels - 1) + _size(v, levels - 1) for k, v in islice(value.items(), _SAMPLE)]
+    return _SMALL + sum(sample) * len(value) // len(sample)
+
+
+def _fields(value: Any, levels: int) -> int:
+    if not levels:
+        return _SMALL
+    names = getattr(value, "__struct_fields__", None) or getattr(value, "__dataclass_fields__", ())
+    return _SMALL + sum(_size(getattr(value, name, None), levels - 1) for name in names)
+
+
+_Measure = Callable[[Any, int], int]
+
+_MEASURES: dict[type, _Measure] = {
+    **dict.fromkeys((type(None), bool, int, float), _small),
+    **dict.fromkeys((str, bytes, bytearray, memoryview), _sized),
+    **dict.fromkeys((Tensors, np.ndarray), _array),
+    **dict.fromkeys((tuple, list, set, frozenset), _items),
+    dict: _pairs,
 }
 
-
-def _inside(value: Any, levels: int) -> int:
-    if isinstance(value, dict | Mapping):
-        sample = [_size(k, levels) + _size(v, levels) for k, v in islice(value.items(), _SAMPLE)]
-        return _extrapolated(sample, len(value))
-    if isinstance(value, tuple | list | set | frozenset | Sequence):
-        return _extrapolated([_size(item, levels) for item in islice(value, _SAMPLE)], len(value))
-    return sum(_size(getattr(value, name, None), levels) for name in _field_names(value))
-
-
-def _field_names(value: Any) -> Iterable[str]:
-    if isinstance(value, msgspec.Struct):
-        return value.__struct_fields__
-    return tuple(getattr(value, "__dataclass_fields__", ()))
+_BASES: tuple[tuple[type, _Measure], ...] = (
+    (msgspec.Struct, _fields),
+    (str, _sized),
+    (bytes, _sized),
+    (Tensors, _array),
+    (np.ndarray, _array),
+    (np.generic, _array),
+    (Mapping, _pairs),
+    (Sequence, _items),
+    (Set, _items),
+)
 
 
-def _extrapolated(sample: list[int], count: int) -> int:
-    return sum(sample) * count // len(sample) if sample else 0
+def _other(value: Any, levels: int) -> int:
+    """Measure what is not exactly of one of the common types, such as a role id or a struct."""
+    for base, measure in _BASES:
+        if isinstance(value, base):
+            return measure(value, levels)
+    return (_array if is_torch(value) else _fields)(value, levels)
