@@ -12,10 +12,8 @@ VECTORS = [  # made with protobuf's own encoder
     ([b""], b"\x0a\x00"),
     ([b"abc"], b"\x0a\x03abc"),
     ([b"", b"a", b""], b"\x0a\x00\x0a\x01a\x0a\x00"),
-    ([b"x" * 127], b"\x0a\x7f" + b"x" * 127),
-    ([b"x" * 128], b"\x0a\x80\x01" + b"x" * 128),
-    ([b"x" * 300, b"y"], b"\x0a\xac\x02" + b"x" * 300 + b"\x0a\x01y"),
-    ([b"x" * 16384], b"\x0a\x80\x80\x01" + b"x" * 16384),
+    ([b"x" * 63], b"\x0a\x3f" + b"x" * 63),
+    ([b"a", b"x" * 60, b"b"], b"\x0a\x01a\x0a\x3c" + b"x" * 60 + b"\x0a\x01b"),
 ]
 
 
@@ -23,6 +21,29 @@ VECTORS = [  # made with protobuf's own encoder
 def test_it_is_what_protobuf_writes(segments: list[bytes], buffer: bytes) -> None:
     assert chunk_encode(segments) == buffer
     assert chunk_decode(buffer) == segments
+
+
+LONGER = [  # also made with it; it does not pad, and what it writes is read as well
+    ([b"x" * 127], b"\x0a\x7f" + b"x" * 127),
+    ([b"x" * 128], b"\x0a\x80\x01" + b"x" * 128),
+    ([b"x" * 300, b"y"], b"\x0a\xac\x02" + b"x" * 300 + b"\x0a\x01y"),
+    ([b"x" * 16384], b"\x0a\x80\x80\x01" + b"x" * 16384),
+]
+
+
+@pytest.mark.parametrize(("segments", "buffer"), LONGER)
+def test_longer_segments_are_read_with_or_without_padding(segments: list[bytes], buffer: bytes) -> None:
+    assert chunk_decode(buffer) == segments
+    padded = chunk_encode(segments)
+    assert chunk_decode(padded) == segments
+    assert padded.replace(b"\x7a" + padded[1 : 2 + padded[1]], b"", 1) == buffer
+
+
+@given(st.lists(st.binary(max_size=100), max_size=4), st.integers(64, 20_000))
+def test_segments_that_may_hold_arrays_are_aligned(before: list[bytes], size: int) -> None:
+    buffer = chunk_encode([*before, b"x" * size])
+    assert buffer.index(b"x" * size) % 16 == 0 or b"x" in b"".join(before)
+    assert chunk_decode(buffer) == [*before, b"x" * size]
 
 
 @given(st.lists(st.binary(max_size=300), max_size=20))

@@ -22,7 +22,16 @@ from hypothesis.extra import numpy as hnp
 from rolecall.core.errors import DeclarationError, NotEncodable, WrongType
 from rolecall.core.ids import RoleId
 from rolecall.core.tensors import DTYPES, Tensors
-from rolecall.wire import Codec, LimitExceeded, Limits, Malformed, decode, encode
+from rolecall.wire import (
+    Codec,
+    LimitExceeded,
+    Limits,
+    Malformed,
+    chunk_decode,
+    chunk_encode,
+    decode,
+    encode,
+)
 
 
 class Phase(enum.Enum):
@@ -239,6 +248,28 @@ def test_arrays_that_arrive_cannot_be_written_to() -> None:
     for array in decode([memoryview(segment) for segment in segments]):
         with pytest.raises(ValueError, match="read-only"):
             array[...] = 1
+
+
+def test_arrays_are_not_copied_out_of_a_chunk() -> None:
+    sent = [
+        np.arange(100.0),
+        Tensors({"w": np.ones(99, np.float32), "b": np.ones(99)}),
+        np.arange(50, dtype="c16"),
+    ]
+    chunk = chunk_encode(encode(sent))
+    array, tensors, numbers = decode(chunk_decode(chunk))
+    for got in (array, tensors["w"], tensors["b"], numbers):
+        assert np.shares_memory(got, np.frombuffer(chunk, np.uint8))
+
+
+@pytest.mark.parametrize("offset", range(9))
+def test_arrays_are_aligned_wherever_they_lay_so_that_sums_agree_to_the_last_digit(offset: int) -> None:
+    sent = np.random.default_rng(1).random(100_001).astype(np.float32)
+    segments = encode([sent, Tensors({"w": sent})])
+    moved = [memoryview(bytes(offset) + segment)[offset:] for segment in segments]
+    array, tensors = decode(moved)
+    assert array.flags.aligned
+    assert array.sum() == tensors["w"].sum() == sent.sum()
 
 
 @pytest.mark.parametrize(

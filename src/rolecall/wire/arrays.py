@@ -13,7 +13,16 @@ import numpy.typing as npt
 from rolecall.core.tensors import DTYPES
 from rolecall.wire.limits import Malformed
 
-__all__ = ("STORAGE", "Unencodable", "array_from", "check_shape", "raw_bytes", "raw_parts", "widened")
+__all__ = (
+    "STORAGE",
+    "Unencodable",
+    "aligned",
+    "array_from",
+    "check_shape",
+    "raw_bytes",
+    "raw_parts",
+    "widened",
+)
 
 STORAGE: Mapping[str, np.dtype[Any]] = {
     **DTYPES,
@@ -85,9 +94,22 @@ def check_shape(dtype: str, shape: Sequence[int]) -> int:
     return math.prod(shape) * storage.itemsize
 
 
+def aligned(dtype: str, raw: bytes | memoryview) -> bytes | memoryview:
+    """Return `raw`, or a copy of it where values of that dtype do not start at an address that suits them.
+
+    Computing with unaligned arrays is slower, and sums come out with other last digits: numpy adds in another
+    order.
+    """
+    storage = STORAGE[dtype]
+    if not raw or len(raw) % storage.itemsize or np.frombuffer(raw, storage).flags.aligned:
+        return raw
+    return bytes(raw)
+
+
 def array_from(dtype: str, shape: Sequence[int], raw: bytes | memoryview) -> npt.NDArray[Any]:
-    """Return a read-only array of that dtype and shape over `raw`, without a copy; raises `Malformed`."""
+    """Return a read-only array of that dtype and shape over `raw` (see `aligned`); raises `Malformed`."""
     expected = check_shape(dtype, shape)
+    raw = aligned(dtype, raw)
     if len(raw) != expected:
         raise Malformed(f"A {dtype} array {list(shape)} takes {expected:,} bytes, but {len(raw):,} came.")
     if not expected:

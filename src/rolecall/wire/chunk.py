@@ -1,7 +1,7 @@
 """The protobuf message `Chunk` of `protos/rolecall/v1/link.proto`, written and read by hand.
 
-It has one field, `repeated bytes segments = 1`, which a general protobuf library takes a hundred times longer
-for.
+It has one field that counts, `repeated bytes segments = 1`, and a general protobuf library takes a hundred
+times longer for it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,27 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _VARINT_BYTES_MAX = 10
 _TAG_MAX = (1 << 32) - 1
 
+_ALIGNMENT = 16  # as much as memory allocators give to the chunk itself
+_ALIGNED_FROM = 64  # bytes; what is smaller is cheaper to copy
+_PADDING_TAG = 0x7A  # field 15, wire type 2
+
 
 def chunk_encode(segments: Iterable[bytes | memoryview]) -> bytes:
-    """Return the `Chunk` that carries `segments`; this makes the one copy on the way out."""
+    """Return the `Chunk` that carries `segments`; this makes the one copy on the way out.
+
+    Padding before each segment that may hold an array aligns it, so that the receiver need not copy the
+    array.
+    """
     pieces: list[bytes | memoryview] = []
+    position = 0
     for segment in segments:
         size = len(segment)
-        pieces.append(_SHORT[size] if size < 0x80 else b"\x0a" + _varint(size))
+        head = _SHORT[size] if size < 0x80 else b"\x0a" + _varint(size)
+        if size >= _ALIGNED_FROM:
+            head = _PADDING[-(position + len(head)) % _ALIGNMENT] + head
+        pieces.append(head)
         pieces.append(segment)
+        position += len(head) + size
     return b"".join(pieces)
 
 
@@ -59,7 +72,14 @@ def _varint(number: int) -> bytes:
     return bytes(written)
 
 
+def _padding(size: int) -> bytes:
+    if size == 1:
+        size += _ALIGNMENT  # a field takes two bytes at least
+    return bytes([_PADDING_TAG, size - 2]) + bytes(size - 2) if size else b""
+
+
 _SHORT = [bytes([_SEGMENT_TAG, size]) for size in range(0x80)]
+_PADDING = [_padding(size) for size in range(_ALIGNMENT)]
 
 
 def _read_varint(view: memoryview, position: int) -> tuple[int, int]:

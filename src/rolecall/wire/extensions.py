@@ -25,6 +25,7 @@ from rolecall.core.tensors import Tensors, TensorSpec
 from rolecall.wire.arrays import (
     STORAGE,
     Unencodable,
+    aligned,
     array_from,
     check_shape,
     raw_bytes,
@@ -172,7 +173,7 @@ _CACHED_MAX = 8_192
 
 def _unpacked_tensors(header: _TensorsHeader, dtypes: tuple[str, ...]) -> Tensors:
     _count_tensors(len(header.spec))
-    buffers = [(dtype, _segment(header.first + i)) for i, dtype in enumerate(dtypes)]
+    buffers = [(dtype, aligned(dtype, _segment(header.first + i))) for i, dtype in enumerate(dtypes)]
     try:
         return Tensors.from_buffers(header.spec, buffers)
     except RolecallError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from itertools import islice
 from typing import Any
 
@@ -61,7 +61,8 @@ def _pairs(value: Any, levels: int) -> int:
 def _fields(value: Any, levels: int) -> int:
     if not levels:
         return _SMALL
-    names = getattr(value, "__struct_fields__", None) or getattr(value, "__dataclass_fields__", ())
+    kind: Any = type(value)
+    names: Iterable[str] = getattr(kind, "__struct_fields__", getattr(kind, "__dataclass_fields__", ()))
     return _SMALL + sum(_size(getattr(value, name, None), levels - 1) for name in names)
 
 
