@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import types
 import typing
@@ -26,9 +27,9 @@ def remember_scope(cls: type) -> None:
 
 
 def class_hint(cls: type, name: str) -> Any:
-    """Return the resolved annotation of attribute `name` of `cls` or its bases; raise `NameError` if it cannot be."""
+    """Return the resolved annotation of attribute `name` of a class; raise `NameError` if it cannot be."""
     for base in cls.__mro__:
-        annotation = base.__dict__.get("__annotations__", {}).get(name)
+        annotation = inspect.get_annotations(base).get(name)
         if annotation is not None:
             return _resolve({name: annotation}, vars(sys.modules[base.__module__]), _locals(base))[name]
     return Any
@@ -56,8 +57,10 @@ def _locals(cls: type) -> dict[str, Any]:
     return scope
 
 
-def _resolve(annotations: dict[str, Any], globalns: dict[str, Any], localns: dict[str, Any]) -> dict[str, Any]:
-    # The names of the class win only where the module has none: a module's own `Model` is not a base named `Model`.
+def _resolve(
+    annotations: dict[str, Any], globalns: dict[str, Any], localns: dict[str, Any]
+) -> dict[str, Any]:
+    # The names of the class win only where the module has none: its own `Model` is not a base named `Model`.
     scope = {key: value for key, value in localns.items() if key not in globalns or _SCOPE in vars(value)}
     carrier = types.SimpleNamespace(__annotations__=annotations)
     return typing.get_type_hints(carrier, globalns, scope, include_extras=True)

@@ -1,8 +1,8 @@
 """Services, tasks and streams: how a handler becomes a channel, with its types intact.
 
-A channel is a descriptor. On the class, `Trainer.train` is *unbound*: a channel of any trainer, to be passed to a group.
-On `self` it is the plain coroutine; through a relationship it is an endpoint. Static types do not tell the last two
-apart, nor need they: both are awaited alike.
+A channel is a descriptor. On the class, `Trainer.train` is *unbound*: a channel of any trainer, to be passed
+to a group. On `self` it is the plain coroutine; through a relationship it is an endpoint. Static types do not
+tell the last two apart, nor need they: both are awaited alike.
 """
 
 from __future__ import annotations
@@ -101,7 +101,9 @@ class Channel(Generic[P, T_co]):
         """Return what the channel takes and returns, its annotations resolved for `owner`."""
         found = self._signatures.get(owner)
         if found is None:
-            found = self._signatures[owner] = Signature(self.handler, owner, f"{type_name(owner)}.{self.name}")
+            found = self._signatures[owner] = Signature(
+                self.handler, owner, f"{type_name(owner)}.{self.name}"
+            )
         return found
 
     def overridden(self, handler: Callable[..., Any]) -> Channel[P, T_co]:
@@ -111,7 +113,8 @@ class Channel(Generic[P, T_co]):
     def _check_handler(self) -> None:
         if not inspect.iscoroutinefunction(self.handler):
             raise DeclarationError(
-                self.handler.__qualname__, f"the handler of a {self.kind} must be an `async def` without `yield`"
+                self.handler.__qualname__,
+                f"the handler of a {self.kind} must be an `async def` without `yield`",
             )
 
 
@@ -157,7 +160,8 @@ class Stream(Channel[P, T_co]):
         abstract = getattr(self.handler, "__isabstractmethod__", False)
         if not inspect.isasyncgenfunction(self.handler) and not abstract:
             raise DeclarationError(
-                self.handler.__qualname__, "the handler of a stream must be an `async def` that yields its items"
+                self.handler.__qualname__,
+                "the handler of a stream must be an `async def` that yields its items",
             )
 
 
@@ -219,7 +223,8 @@ def task(handler: Any = None, /, **options: Any) -> Any:
 
     Args:
         progress: the type of what the handler passes to `rc.progress(...)`.
-        resumable: the handler awaits `self.safe_point()`, may be ended there, and is entered again from its state.
+        resumable: the handler awaits `self.safe_point()`, may be ended there, and is entered again from its
+            state.
     """
     return _decorator(Task, handler, options)
 

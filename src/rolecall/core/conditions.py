@@ -26,7 +26,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 Condition = Callable[[Any], bool]
 
 
-class attribute(msgspec.Struct, frozen=True):  # noqa: N801 - reads as a function: where={"round__ge": rc.attribute("start")}
+class attribute(msgspec.Struct, frozen=True):
     """A value in a condition that is read from the subscribing role when it subscribes."""
 
     name: str
@@ -35,8 +35,8 @@ class attribute(msgspec.Struct, frozen=True):  # noqa: N801 - reads as a functio
 def compile_conditions(where: Mapping[str, Any], item_type: Any, subscriber: object, place: str) -> Condition:
     """Return a predicate over events.
 
-    A key is a field, fields of fields joined by `__`, and at the end an operator: `eq` (default), `ne`, `lt`, `le`, `gt`,
-    `ge`, `contains`, `in`. Fields of a `msgspec.Struct` are checked now.
+    A key is a field, fields of fields joined by `__`, and at the end an operator: `eq` (default), `ne`, `lt`,
+    `le`, `gt`, `ge`, `contains`, `in`. Fields of a `msgspec.Struct` are checked now.
 
     Raises:
         DeclarationError: a field that the events do not have; `place` names the subscription.

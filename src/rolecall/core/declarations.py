@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -79,17 +79,20 @@ def combined(base: type[Role], extensions: tuple[type[Role], ...]) -> type[Role]
     """
     if not extensions:
         return base
-    for extension in extensions:
+    given: tuple[object, ...] = extensions
+    for extension in given:
         if not (isinstance(extension, type) and issubclass(extension, Role)):
             raise DeclarationError(type_name(base), f"the extension {extension!r} is no role class")
     name = "+".join((base.__name__, *(e.__name__ for e in extensions)))
     hooks = {hook: _beside(hook, base, extensions) for hook in ("setup", "main", "teardown")}
     parts = tuple(e for e in reversed(extensions) if not issubclass(base, e))
-    return type(base)(name, (*parts, base), {**hooks, "__module__": base.__module__, "__doc__": base.__doc__})
+    namespace = {**hooks, "__module__": base.__module__, "__doc__": base.__doc__}
+    made: type[Role] = cast(Any, type(base))(name, (*parts, base), namespace)
+    return made
 
 
 def _beside(hook: str, base: type[Role], extensions: tuple[type[Role], ...]) -> Any:
-    """Return a hook that runs the role's own and then those of its extensions (`main` runs them side by side)."""
+    """Return a hook that runs the role's own, then those of its extensions (`main`: side by side)."""
     own = [e for e in extensions if issubclass(e, Extension) and hook in _hooks(e)]
     mixins = [e for e in extensions if not issubclass(e, Extension) and hook in _hooks(e)]
     parts = [getattr(mixins[-1] if mixins else base, hook), *(vars(_hooks(e)[hook])[hook] for e in own)]
@@ -115,7 +118,7 @@ def _hooks(extension: type) -> dict[str, type]:
     for cls in extension.__mro__:
         if cls in (Role, Extension):
             break
-        found.update({name: cls for name in ("setup", "main", "teardown") if name in vars(cls) and name not in found})
+        found.update(
+            {name: cls for name in ("setup", "main", "teardown") if name in vars(cls) and name not in found}
+        )
     return found
-
-

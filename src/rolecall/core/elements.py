@@ -59,7 +59,9 @@ class Element:
             return obj.__dict__[self.name]
         except KeyError:
             raise ElementError(
-                getattr(obj, "id", type_name(owner)), self.name, "is not loaded yet",
+                getattr(obj, "id", type_name(owner)),
+                self.name,
+                "is not loaded yet",
                 hint="Elements are there from `setup()` on, not in `__init__`",
             ) from None
 
@@ -81,8 +83,8 @@ class Element:
 def element(*, default: Callable[[], Any] | None = None, optional: bool = False) -> Any:
     """Declare a slot that the configuration fills; the annotation is its type: `model: Model = rc.element()`.
 
-    A plain annotation is loaded, in a worker thread, before `setup()`. `rc.Lazy[Model]` is loaded at the first
-    `await self.model()`; `rc.Fresh[Model]` is built anew at each.
+    A plain annotation is loaded, in a worker thread, before `setup()`. `rc.Lazy[Model]` is loaded at the
+    first `await self.model()`; `rc.Fresh[Model]` is built anew at each.
 
     Args:
         default: called for the value where the configuration has none.
@@ -100,7 +102,7 @@ def declared_elements(cls: type) -> dict[str, ElementDeclaration]:
 
 
 def check_element(role: str, declared: ElementDeclaration, value: Any) -> None:
-    """Raise `ElementError` unless `value` is what the role declared; protocols are checked member by member."""
+    """Raise `ElementError` unless `value` is what was declared; protocols are checked member by member."""
     wanted = declared.type
     if value is None and declared.optional:
         return
@@ -108,13 +110,17 @@ def check_element(role: str, declared: ElementDeclaration, value: Any) -> None:
         missing = sorted(name for name in _protocol_members(wanted) if not hasattr(value, name))
         if missing:
             raise ElementError(
-                role, declared.name, f"{type_name(type(value))} is no {type_name(wanted)}: it has no {', '.join(missing)}"
+                role,
+                declared.name,
+                f"{type_name(type(value))} is no {type_name(wanted)}: it has no {', '.join(missing)}",
             )
         return
     origin = typing.get_origin(wanted) or wanted
     if isinstance(origin, type) and not isinstance(value, origin):
         raise ElementError(
-            role, declared.name, f"it is of type {type_name(type(value))}, but the role declares {type_name(wanted)}"
+            role,
+            declared.name,
+            f"it is of type {type_name(type(value))}, but the role declares {type_name(wanted)}",
         )
 
 
@@ -122,5 +128,3 @@ def _protocol_members(protocol: type) -> set[str]:
     import typing_extensions
 
     return set(typing_extensions.get_protocol_members(protocol))
-
-

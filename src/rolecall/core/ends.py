@@ -1,4 +1,4 @@
-"""What a role holds when it reaches for a channel: endpoints, handles and readers. The runtime implements them."""
+"""What a role gets when reaching for a channel: endpoints, handles, readers; the runtime implements them."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ class TopicEnd(ABC, Generic[M]):
     def subscribe(
         self, *, where: Mapping[str, Any] | None = None, capacity: int = 64, overflow: Overflow = "wait"
     ) -> Subscription[M]:
-        """Return a subscription, to be entered with `async with`, whose events the role takes when it wants."""
+        """Return a subscription, entered with `async with`, whose events the role takes when it wants."""
 
 
 class InboxEnd(ABC, Generic[M]):
@@ -189,7 +189,9 @@ class InboxEnd(ABC, Generic[M]):
         """Wait for the oldest message that has this key (and came from `source`) and remove it."""
 
     @abstractmethod
-    def collect(self, sources: Iterable[RoleId], *, key: Hashable = None) -> Coroutine[Any, Any, dict[RoleId, M]]:
+    def collect(
+        self, sources: Iterable[RoleId], *, key: Hashable = None
+    ) -> Coroutine[Any, Any, dict[RoleId, M]]:
         """Wait for one message of each source and return them in the order of `sources`.
 
         Raises:
@@ -240,4 +242,4 @@ class GroupCall(Awaitable[Replies[T_co]], Generic[T_co]):
 
     @abstractmethod
     def as_completed(self) -> AsyncIterator[tuple[RoleId, T_co]]:
-        """Yield `(role, answer)` in the order of arrival; failures are raised at the end if the quorum is missed."""
+        """Yield `(role, answer)` in the order of arrival; raises at the end if the quorum is missed."""

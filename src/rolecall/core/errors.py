@@ -46,8 +46,9 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
 class RolecallError(Exception):
     """Base of all errors that rolecall raises.
 
-    Subclasses are portable: one raised by a handler is raised again, with its type, at the caller, on whatever node
-    the caller is. Derive from it (or from `Refused`) for errors of your own that callers should be able to catch.
+    Subclasses are portable: one raised by a handler is raised again, with its type, at the caller, on
+    whatever node the caller is. Derive from it (or from `Refused`) for errors of your own that callers should
+    be able to catch.
     """
 
     portable: ClassVar[dict[str, type[RolecallError]]] = {}
@@ -80,7 +81,7 @@ class CallerError(RolecallError):
     """Base of the errors that are the caller's own fault: calling again in the same way cannot help."""
 
 
-# ---------------------------------------------------------------------------------------------- what users write
+# ------------------------------------------------------------------------------------------- what users write
 
 
 class DeclarationError(CallerError, TypeError):
@@ -111,7 +112,8 @@ class MissingDependency(CallerError, ImportError):
 
     def __init__(self, what: str, *, needed_for: str, extra: str) -> None:
         super().__init__(
-            f"{needed_for} needs {what}, which is not installed. Install it with: pip install 'rolecall[{extra}]'"
+            f"{needed_for} needs {what}, which is not installed. Install it with: pip install "
+            f"'rolecall[{extra}]'"
         )
         self.what, self.extra = what, extra
 
@@ -145,7 +147,9 @@ class NotAChannel(CallerError, AttributeError):
     def __init__(self, role: str, name: str, channels: Iterable[str]) -> None:
         known = sorted(channels)
         listed = ", ".join(known) if known else "none"
-        super().__init__(f"{name!r} is not a channel of {role}.{nearest(name, known)} Its channels: {listed}.")
+        super().__init__(
+            f"{name!r} is not a channel of {role}.{nearest(name, known)} Its channels: {listed}."
+        )
         self.channel = name
 
 
@@ -187,7 +191,8 @@ class NotAllowed(CallerError):
 
     def __init__(self, caller: str, channel: str, relationship: str) -> None:
         super().__init__(
-            f"{caller} may not call {channel}: it is open only to the members of the relationship {relationship!r}."
+            f"{caller} may not call {channel}: it is open only to the members of the relationship "
+            f"{relationship!r}."
         )
 
 
@@ -196,8 +201,10 @@ class ValueChanged(CallerError):
 
     def __init__(self, channel: str, what: str, owner: str) -> None:
         super().__init__(
-            f"{channel}: {what} was changed after it was handed over by {owner}. A value is frozen from the moment it "
-            "is passed, returned, yielded or emitted: send a copy, or build a new value instead of changing it."
+            f"{channel}: {what} was changed after it was handed over by {owner}. A value is frozen from the "
+            "moment it "
+            "is passed, returned, yielded or emitted: send a copy, or build a new value instead of "
+            "changing it."
         )
 
 
@@ -220,7 +227,8 @@ class Overloaded(RolecallError):
 
     def __init__(self, channel: str, waiting: int, waiting_bytes: int) -> None:
         super().__init__(
-            f"The mailbox of {channel} is full ({waiting} messages, {waiting_bytes:,} bytes). Call more slowly, "
+            f"The mailbox of {channel} is full ({waiting} messages, {waiting_bytes:,} bytes). Call more "
+            "slowly, "
             'raise its `mailbox=`, or declare overflow="wait".'
         )
 
@@ -238,7 +246,8 @@ class CallCycle(CallerError):
     def __init__(self, chain: Iterable[str]) -> None:
         path = " -> ".join(chain)
         super().__init__(
-            f"The call would never return: {path}. Declare the channel `concurrent=True`, or start a task instead of "
+            f"The call would never return: {path}. Declare the channel `concurrent=True`, or start a task "
+            "instead of "
             "waiting for the answer."
         )
 
@@ -256,7 +265,7 @@ class NodeLost(RoleLost):
 
 
 class RemoteError(RolecallError):
-    """Raised for an error of a handler whose type the caller does not know: type, message and traceback are kept."""
+    """Raised for an error of a type the caller does not know; keeps its type, message and traceback."""
 
     def __init__(self, type_name: str, message: str, where: str, traceback: str = "") -> None:
         super().__init__(f"{type_name} in {where}: {message}")
@@ -264,9 +273,11 @@ class RemoteError(RolecallError):
 
 
 class QuorumMissed(RolecallError):
-    """Raised when fewer roles than needed answered a group call; `failures` has the error of each other one."""
+    """Raised when too few roles answered a group call; `failures` has the error of each other one."""
 
-    def __init__(self, channel: str, needed: int, answered: int, failures: Mapping[Any, BaseException]) -> None:
+    def __init__(
+        self, channel: str, needed: int, answered: int, failures: Mapping[Any, BaseException]
+    ) -> None:
         reasons = "; ".join(f"{who}: {type(e).__name__}: {e}" for who, e in list(failures.items())[:5])
         more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
         super().__init__(
@@ -279,7 +290,8 @@ class QuorumMissed(RolecallError):
     @property
     def failures(self) -> dict[Any, BaseException]:
         """The error of each role that did not answer (empty when the error came from another node)."""
-        return self.__dict__.get("_failures", {})
+        found: dict[Any, BaseException] = self.__dict__.get("_failures", {})
+        return found
 
 
 class ApplicationFailed(RolecallError):
@@ -293,4 +305,8 @@ class ApplicationFailed(RolecallError):
 def _sentence(text: str, addition: str) -> str:
     """Join a statement and an optional piece of advice into one or two sentences."""
     text = text.rstrip(".") + "."
-    return f"{text} {addition.strip().rstrip('.?')}{'?' if addition.strip().endswith('?') else '.'}" if addition else text
+    return (
+        f"{text} {addition.strip().rstrip('.?')}{'?' if addition.strip().endswith('?') else '.'}"
+        if addition
+        else text
+    )

@@ -45,7 +45,7 @@ class Within(msgspec.Struct, frozen=True):
         return min(members, max(0, -int(-exact // 1)))
 
     def least(self, members: int) -> int:
-        """Return how many answers the call fails without: the quorum, or one where only a deadline was given."""
+        """Return how many answers the call fails without: the quorum, or one with only a deadline."""
         if self.quorum is None and self.deadline_s is not None:
             return min(1, members)
         return self.needed(members)
@@ -91,7 +91,9 @@ class Group(Generic[Role_co]):
             RelationshipError: it is not a member.
         """
         if role not in self._ids:
-            raise self._error(f"has no member {str(role)!r}", hint=f"Its members: {', '.join(self._ids) or 'none'}")
+            raise self._error(
+                f"has no member {str(role)!r}", hint=f"Its members: {', '.join(self._ids) or 'none'}"
+            )
         return cast("Role_co", self._host.proxy(self._relationship, role))
 
     def at(self, rank: int) -> Role_co:
@@ -122,7 +124,8 @@ class Group(Generic[Role_co]):
     def choice(self, step: int | None = None) -> Role_co:
         """Return a member drawn at random, never the role that asks.
 
-        `step` keys the draw; without it every draw of this role from this relationship is the next of a sequence.
+        `step` keys the draw; without it every draw of this role from this relationship is the next of a
+        sequence.
         """
         others = self.others
         if not others:
@@ -130,11 +133,13 @@ class Group(Generic[Role_co]):
         return others.at(int(self._host.draw(f"choice/{self._relationship}", step).integers(len(others))))
 
     def sample(self, fraction: float, step: int | None = None) -> Group[Role_co]:
-        """Return a random part of the members (at least one), in the order of the group; `step` as in `choice`."""
+        """Return a random part of the members (at least one), in group order; `step` as in `choice`."""
         if not 0 < fraction <= 1:
             raise ValueError(f"sample({fraction}): the fraction must be above 0 and at most 1")
         count = max(1, round(fraction * len(self._ids))) if self._ids else 0
-        chosen = self._host.draw(f"sample/{self._relationship}", step).choice(len(self._ids), count, replace=False)
+        chosen = self._host.draw(f"sample/{self._relationship}", step).choice(
+            len(self._ids), count, replace=False
+        )
         return self._with(tuple(self._ids[i] for i in sorted(chosen)))
 
     async def wait(self, count: int) -> Group[Role_co]:
@@ -149,16 +154,18 @@ class Group(Generic[Role_co]):
         """Return the group with what a call to it settles for.
 
         Args:
-            quorum: how many answers end the wait: a number, or a float for a share of the members (`0.8`). Without it all
-                must answer, or, with a deadline, those who do until then (at least one).
+            quorum: how many answers end the wait: a number, or a float for a share of the members (`0.8`).
+                Without it all must answer, or, with a deadline, those who do until then (at least one).
             deadline_s: when the wait ends with what is there.
-            late: what happens to those who have not answered: `cancel` their calls, `ignore` the answers, or `keep` them for
-                `replies.late` of a later call of the same channel.
+            late: what happens to those who have not answered: `cancel` their calls, `ignore` the answers, or
+                `keep` them for `replies.late` of a later call of the same channel.
 
         A call to which too few answer raises `QuorumMissed`, which names each failure.
         """
         if isinstance(quorum, float) and not 0 < quorum <= 1:
-            raise ValueError(f"within(quorum={quorum}): a share must be above 0 and at most 1; give an int for a number")
+            raise ValueError(
+                f"within(quorum={quorum}): a share must be above 0 and at most 1; give an int for a number"
+            )
         return Group(self._host, self._relationship, self._ids, Within(quorum, deadline_s, late))
 
     def call(
@@ -170,8 +177,10 @@ class Group(Generic[Role_co]):
         return self._host.group_call(self._relationship, dict.fromkeys(self._ids, bound), self._within)
 
     def call_each(self: Group[RoleT], plan: Callable[[RoleId], Bound[RoleT, T]]) -> GroupCall[T]:
-        """Call every member with arguments of its own: `call_each(lambda who: Trainer.train.bind(plans[who]))`."""
-        return self._host.group_call(self._relationship, {role: plan(role) for role in self._ids}, self._within)
+        """Call each member with its own arguments: `call_each(lambda who: Trainer.train.bind(plan[who]))`."""
+        return self._host.group_call(
+            self._relationship, {role: plan(role) for role in self._ids}, self._within
+        )
 
     async def put(self: Group[RoleT], inbox: UnboundInbox[RoleT, M], item: M) -> None:
         """Put a message into the inbox of every member; returns when all have admitted it.
@@ -189,8 +198,10 @@ class Group(Generic[Role_co]):
         capacity: int = 64,
         overflow: Overflow = "wait",
     ) -> Subscription[M]:
-        """Return a subscription to a topic of these members, to be entered with `async with` and then taken from."""
-        return self._host.subscribe(self._relationship, self._ids, topic.topic, where or {}, capacity, overflow)
+        """Return a subscription to a topic of these members, entered with `async with`, then taken from."""
+        return self._host.subscribe(
+            self._relationship, self._ids, topic.topic, where or {}, capacity, overflow
+        )
 
     # ------------------------------------------------------------------------------------------ handlers
 
@@ -228,4 +239,6 @@ class Group(Generic[Role_co]):
         return RelationshipError(self._host.id, self._relationship, problem, hint=hint)
 
     def _class_body_only(self, name: str) -> RelationshipError:
-        return self._error(f"`{name}` is for the body of the class", hint="To listen at run time, use `subscribe`")
+        return self._error(
+            f"`{name}` is for the body of the class", hint="To listen at run time, use `subscribe`"
+        )

@@ -1,4 +1,4 @@
-"""What a role asks of the runtime that hosts it. Roles know this interface only; the runtime implements it."""
+"""What a role asks of the runtime that hosts it; roles know no more of the runtime than this."""
 
 from __future__ import annotations
 
@@ -33,19 +33,28 @@ class Host(Protocol):
         """Return the one member of the relationship declared under `attribute`."""
 
     def proxy(self, attribute: str, role: RoleId | None) -> Any:
-        """Return what stands for a member of a relationship; None for any member, to learn a channel's name."""
+        """Return what stands for a member of a relationship; None: any member, to learn a channel's name."""
 
     def wait_for_members(self, attribute: str, count: int) -> Coroutine[Any, Any, Group[Any]]:
         """Wait until a relationship has `count` members."""
 
-    def group_call(self, attribute: str, calls: Mapping[RoleId, Bound[Any, Any]], within: Within) -> GroupCall[Any]:
+    def group_call(
+        self, attribute: str, calls: Mapping[RoleId, Bound[Any, Any]], within: Within
+    ) -> GroupCall[Any]:
         """Prepare calls to several members."""
 
-    def group_put(self, attribute: str, ids: tuple[RoleId, ...], inbox: str, item: Any) -> Coroutine[Any, Any, None]:
+    def group_put(
+        self, attribute: str, ids: tuple[RoleId, ...], inbox: str, item: Any
+    ) -> Coroutine[Any, Any, None]:
         """Put one message into the inbox of several members."""
 
     def subscribe(
-        self, attribute: str, ids: tuple[RoleId, ...], topic: Topic[Any], where: Mapping[str, Any], capacity: int,
+        self,
+        attribute: str,
+        ids: tuple[RoleId, ...],
+        topic: Topic[Any],
+        where: Mapping[str, Any],
+        capacity: int,
         overflow: Overflow,
     ) -> Subscription[Any]:
         """Prepare a subscription to several members."""

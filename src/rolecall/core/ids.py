@@ -10,13 +10,13 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}\Z")
 
 
 class RoleId(str):
-    """The name of a role instance, such as `client3/trainer`: the node it was created on, and its name there."""
+    """The name of a role instance, such as `client3/trainer`: its first node, and its name there."""
 
     __slots__ = ()
 
     @classmethod
     def of(cls, home: str, name: str) -> RoleId:
-        """Return the id of the role `name` created on node `home`; raise `ValueError` for an unusable name."""
+        """Return the id of role `name` created on node `home`; raise `ValueError` for an unusable name."""
         for part in (home, name):
             if not _NAME.match(part):
                 raise ValueError(

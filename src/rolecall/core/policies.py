@@ -18,8 +18,9 @@ MAX_CONCURRENT = 10_000
 class ChannelOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a channel behaves. `concurrent` counts handlers; `mailbox` counts waiting messages.
 
-    `overflow` says what gives way when the mailbox is full: the caller waits (`wait`), the call fails with `Overloaded`
-    (`fail`), the oldest waiting call is displaced (`drop_oldest`), or only the newest ever waits (`latest`).
+    `overflow` says what gives way when the mailbox is full: the caller waits (`wait`), the call fails with
+    `Overloaded` (`fail`), the oldest waiting call is displaced (`drop_oldest`), or only the newest ever waits
+    (`latest`).
     """
 
     concurrent: int = 1
@@ -42,7 +43,9 @@ class ChannelOptions(msgspec.Struct, frozen=True, kw_only=True):
     def check(self) -> None:
         """Raise `ValueError` for limits that make no sense."""
         if not 1 <= self.concurrent <= MAX_CONCURRENT:
-            raise ValueError(f"concurrent={self.concurrent}: give True, False or a number from 1 to {MAX_CONCURRENT}")
+            raise ValueError(
+                f"concurrent={self.concurrent}: give True, False or a number from 1 to {MAX_CONCURRENT}"
+            )
         if self.mailbox < 1 or self.mailbox_bytes < 1:
             raise ValueError("mailbox and mailbox_bytes must be at least 1")
         if self.overflow not in ("wait", "fail", "drop_oldest", "latest"):

@@ -1,4 +1,4 @@
-"""Keyed randomness: a draw depends on who draws, what for and at which step; never on what was drawn before."""
+"""Keyed randomness: a draw depends on who draws, what for and at which step, not on earlier draws."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ("generator", "seed_for")
 
 
 def seed_for(application_seed: int, *key: object) -> int:
-    """Return a 63-bit seed derived from the application's seed and a key; equal on every machine and in every process."""
+    """Return a 63-bit seed derived from the application's seed and a key; equal on every machine."""
     text = "\x1f".join(str(part) for part in (application_seed, *key))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 

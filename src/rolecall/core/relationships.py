@@ -42,12 +42,17 @@ class Relationship:
         return obj._host.group(self.attribute) if self.many else obj._host.single(self.attribute)
 
     def on(
-        self, topic: UnboundTopic[Any, Any], *, where: Any = None, capacity: int = 64, overflow: Overflow = "wait"
+        self,
+        topic: UnboundTopic[Any, Any],
+        *,
+        where: Any = None,
+        capacity: int = 64,
+        overflow: Overflow = "wait",
     ) -> Any:
         """Mark a method as a handler of a topic of the members."""
 
         def mark(handler: EventHandler[Any]) -> EventHandler[Any]:
-            # The attribute's name is known only after the class body: decorators inside it run before __set_name__.
+            # The attribute's name is known only after the class body: this runs before __set_name__.
             return marked(handler, _Unnamed(self, topic, where, capacity, overflow))  # type: ignore[arg-type]
 
         return mark
@@ -74,7 +79,9 @@ class Relationship:
             raise DeclarationError(place, f"its annotation cannot be resolved: {error}") from error
         member = typing.get_args(hint)[0] if typing.get_origin(hint) is Group else None if self.many else hint
         if not isinstance(member, type):
-            raise DeclarationError(place, "it has no usable annotation", hint=f"Write `{self.attribute}: {wanted}`")
+            raise DeclarationError(
+                place, "it has no usable annotation", hint=f"Write `{self.attribute}: {wanted}`"
+            )
         return RelationshipDeclaration(self.attribute, self.name or self.attribute, self.many, member)
 
 
@@ -111,8 +118,8 @@ def one(name: str | None = None) -> Any:
     """Declare a relationship to one role: `server: Server = rc.one()`.
 
     Args:
-        name: the configured relationship, where it is not the attribute's name. A name that is not configured means
-            the role of that name on the same node.
+        name: the configured relationship, where it is not the attribute's name. A name that is not configured
+            means the role of that name on the same node.
     """
     return Relationship(name, many=False)
 
@@ -121,8 +128,8 @@ def many(name: str | None = None) -> Any:
     """Declare a relationship to any number of roles: `trainers: rc.Group[Trainer] = rc.many()`.
 
     Args:
-        name: the configured relationship, where it is not the attribute's name; several attributes may see the same
-            roles as different types.
+        name: the configured relationship, where it is not the attribute's name; several attributes may see
+            the same roles as different types.
     """
     return Relationship(name, many=True)
 
@@ -133,5 +140,3 @@ def declared_relationships(cls: type) -> dict[str, RelationshipDeclaration]:
     for base in reversed(cls.__mro__):
         found.update({k: v for k, v in vars(base).items() if isinstance(v, Relationship)})
     return {attribute: relationship.declaration(cls) for attribute, relationship in found.items()}
-
-

@@ -31,7 +31,8 @@ class _Unhosted:
         if name.startswith("__"):
             raise AttributeError(name)
         raise LifecycleError(
-            "This role is not on a node yet: channels, relationships, `id`, `rng` and `log` work from `setup()` on, not in "
+            "This role is not on a node yet: channels, relationships, `id`, `rng` and `log` work from "
+            "`setup()` on, not in "
             "`__init__`. Run it as part of an application (`rc.run`)."
         )
 
@@ -46,14 +47,15 @@ def _keep_channels(cls: type) -> None:
             setattr(cls, name, channel)
 
 
-class Role(metaclass=ABCMeta):
+class Role(metaclass=ABCMeta):  # noqa: B024 - abstract are the roles that leave a channel open
     """Base of all roles. Declare channels, elements, relationships and state in the class body.
 
-    The options of the configuration are the keyword arguments of `__init__`. Override `setup`, `main` and `teardown`
-    as needed; the channels of a role interleave at awaits on one event loop, so plain attributes need no locks.
+    The options of the configuration are the keyword arguments of `__init__`. Override `setup`, `main` and
+    `teardown` as needed; the channels of a role interleave at awaits on one event loop, so plain attributes
+    need no locks.
     """
 
-    _host: Host = _Unhosted()  # type: ignore[assignment]
+    _host: Host = _Unhosted()
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -70,27 +72,27 @@ class Role(metaclass=ABCMeta):
         """A logger that carries the role's name."""
         return self._host.logger
 
-    async def setup(self) -> None:
+    async def setup(self) -> None:  # noqa: B027 - the default does nothing
         """Prepare; runs before any message is handled. An exception fails the application."""
 
-    async def main(self) -> None:
+    async def main(self) -> None:  # noqa: B027
         """Run beside the handlers, from the start of the application; the default does nothing."""
 
-    async def teardown(self) -> None:
+    async def teardown(self) -> None:  # noqa: B027
         """Clean up; runs after the last handler has ended."""
 
     def snapshot(self) -> Any:
         """Return what must move with the role besides its declared `State`; any value that can travel."""
         return None
 
-    def restore(self, snapshot: Any) -> None:
+    def restore(self, snapshot: Any) -> None:  # noqa: B027
         """Take back what `snapshot` returned; runs before `setup`."""
 
     async def compute(self, function: Callable[[*Ts], T], *args: *Ts, cost: float | None = None) -> T:
-        """Run a function in a worker thread and return its result; for training and anything else that takes long.
+        """Run a function in a worker thread and return its result; for training and all else that is slow.
 
-        Cancelling the wait cancels the work where it asks (`anyio.from_thread.check_cancelled()`, between batches); the wait
-        ends when the thread has stopped.
+        Cancelling the wait cancels the work where it asks (`anyio.from_thread.check_cancelled()`, between
+        batches); the wait ends when the thread has stopped.
 
         Args:
             cost: how much work it is, for the simulator's clock (samples or FLOPs); real engines ignore it.
@@ -99,7 +101,7 @@ class Role(metaclass=ABCMeta):
         return result
 
     def rng(self, purpose: str, step: int = 0) -> np.random.Generator:
-        """Return a random generator that depends on the application's seed, this role, `purpose` and `step` alone."""
+        """Return a generator that depends on the application's seed, the role, `purpose` and `step` alone."""
         return np.random.Generator(np.random.PCG64(self.seed(purpose, step)))
 
     def seed(self, purpose: str, step: int = 0) -> int:
@@ -111,14 +113,14 @@ class Role(metaclass=ABCMeta):
         self._host.record(values)
 
     async def safe_point(self) -> None:
-        """Mark where a resumable task may be ended when its role is paused or moved, to be entered again later."""
+        """Mark where a resumable task may be ended by a pause or a move, to be entered again later."""
         await self._host.safe_point()
 
 
 class Extension(Role):
     """Base of classes that are added to a role by the configuration (`extensions:`), not deployed alone.
 
-    An extension's channels, elements, relationships and handlers join the role's. Its `setup`, `main` and `teardown` run
-    beside the role's own: they do not call `super()`. A plain role class may serve as a mixin as well; then the rules of
-    Python's inheritance hold.
+    An extension's channels, elements, relationships and handlers join the role's. Its `setup`, `main` and
+    `teardown` run beside the role's own: they do not call `super()`. A plain role class may serve as a mixin
+    as well; then the rules of Python's inheritance hold.
     """

@@ -13,7 +13,7 @@ import msgspec
 from rolecall.core.annotations import function_hints, type_name
 from rolecall.core.errors import DeclarationError, WrongArgument
 
-__all__ = ("ANYTHING", "Parameter", "Signature")
+__all__ = ("ANYTHING", "Parameter", "Signature", "accepted_classes")
 
 _UNCHECKED = (object,)
 
@@ -69,7 +69,8 @@ class Signature:
         for parameter in list(inspect.signature(function).parameters.values())[1:]:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 raise DeclarationError(
-                    owner.__qualname__, f"channel {function.__name__!r} takes *{parameter.name}",
+                    owner.__qualname__,
+                    f"channel {function.__name__!r} takes *{parameter.name}",
                     hint="Name its parameters, so that both ends can check what is sent",
                 )
             found.append(

@@ -15,10 +15,10 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 class State(Generic[S]):
-    """Declare a role's state: `state = rc.State(TrainerState)`, a `msgspec.Struct` with a default for every field.
+    """Declare a role's state: `state = rc.State(TrainerState)`, a `msgspec.Struct` that needs no arguments.
 
-    `self.state` starts as `TrainerState()`, or as what was saved; the role changes it freely. Tensors are allowed, and those
-    that are there when a run ends are its final parameters.
+    `self.state` starts as `TrainerState()`, or as what was saved; the role changes it freely. Tensors are
+    allowed, and those that are there when a run ends are its final parameters.
     """
 
     def __init__(self, type_: type[S]) -> None:
@@ -51,7 +51,8 @@ class State(Generic[S]):
             return self.type()
         except TypeError as error:
             raise DeclarationError(
-                f"{type_name(owner)}.{self.name}", f"{type_name(self.type)} cannot start empty: {error}",
+                f"{type_name(owner)}.{self.name}",
+                f"{type_name(self.type)} cannot start empty: {error}",
                 hint="Give every field of a role's state a default",
             ) from None
 

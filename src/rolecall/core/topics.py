@@ -77,12 +77,13 @@ def on(
     capacity: int = 64,
     overflow: Overflow = "wait",
 ) -> Callable[
-    [Callable[[Any, RoleId, M], Coroutine[Any, Any, None]]], Callable[[Any, RoleId, M], Coroutine[Any, Any, None]]
+    [Callable[[Any, RoleId, M], Coroutine[Any, Any, None]]],
+    Callable[[Any, RoleId, M], Coroutine[Any, Any, None]],
 ]:
     """Handle the events of every member of a relationship, `one()` or `many()`, named by its attribute.
 
-    The method takes the role that emitted and the event. Members that join later are subscribed, those that leave are
-    not any more.
+    The method takes the role that emitted and the event. Members that join later are subscribed, those that
+    leave are not any more.
 
     Args:
         where: conditions checked at the source, such as `{"loss__lt": 0.1}`.

@@ -28,7 +28,9 @@ class _Taker:
 class Buffer(Generic[M]):
     """A bounded queue with selective taking. All logic is synchronous; only waiting is not."""
 
-    def __init__(self, capacity: int, overflow: Overflow = "wait", key: Callable[[M], Hashable] | None = None) -> None:
+    def __init__(
+        self, capacity: int, overflow: Overflow = "wait", key: Callable[[M], Hashable] | None = None
+    ) -> None:
         self.capacity, self.overflow, self._key = capacity, overflow, key
         self.items: deque[tuple[RoleId, Hashable, M]] = deque()
         self.parked: deque[tuple[asyncio.Future[None], RoleId, Hashable, M]] = deque()

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from rolecall.core.context import Handling
-from rolecall.core.errors import LifecycleError, Refused, RemoteError, RolecallError, RoleLost, WrongType
 from rolecall.core.annotations import type_name
+from rolecall.core.context import Handling
 from rolecall.core.ends import Outcome
+from rolecall.core.errors import LifecycleError, Refused, RemoteError, RolecallError, RoleLost, WrongType
 from rolecall.core.ids import RoleId
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ class Invocation:
     """
 
     __slots__ = (
-        "admission", "args", "bytes", "caller", "cancel_asked", "deadline", "dispatcher", "ended", "frozen", "future",
+        "admission", "args", "bytes", "caller", "cancel_asked", "deadline", "dispatcher", "ended",
+        "frozen", "future",
         "items", "kwargs", "on_ended", "parent", "reports", "state", "worker",
     )  # fmt: skip
 
@@ -73,7 +74,9 @@ class Invocation:
         """Pass on a progress report."""
         declared = self.dispatcher.options.progress
         if declared is None or self.dispatcher.kind != "task":
-            raise LifecycleError(f"{self.where} reports progress but is not declared `@rc.task(progress=...)`.")
+            raise LifecycleError(
+                f"{self.where} reports progress but is not declared `@rc.task(progress=...)`."
+            )
         if isinstance(declared, type) and not isinstance(progress, declared):
             raise WrongType(f"{self.where}: progress", type_name(declared), type_name(type(progress)))
         if self.reports is not None:
@@ -193,7 +196,7 @@ class Reports:
 
 
 def portable(error: Exception, where: str) -> Exception:
-    """Return the error as a caller on any node would see it: known types as they are, others as `RemoteError`."""
+    """Return the error as any caller would see it: known types as they are, others as `RemoteError`."""
     kind = type(error)
     if isinstance(error, RolecallError) or getattr(builtins, kind.__name__, None) is kind:
         note = f"raised by {where}"

@@ -1,7 +1,7 @@
 """The checked mode: every message is encoded and decoded, and nothing may change after it was handed over.
 
-What works in one process then works between nodes: arguments that cannot travel, results of the wrong type and values
-changed behind the receiver's back are found here rather than there.
+What works in one process then works between nodes: arguments that cannot travel, results of the wrong type
+and values changed behind the receiver's back are found here rather than there.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class Checker:
         self._watch(Frozen.of(item, invocation.where, "an item", invocation.dispatcher.instance.id))
         return self._travelled(item, hint, f"{invocation.where}: item")
 
-    # ------------------------------------------------------------------------------------------ events and messages
+    # ------------------------------------------------------------------------------------ events and messages
 
     def emitted(self, instance: RoleInstance, topic: Topic[Any], item: Any) -> Any:
         """Return an event as its subscribers would have received it."""

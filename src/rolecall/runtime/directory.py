@@ -41,7 +41,9 @@ class Directory:
             ConfigError: the id is taken.
         """
         if instance.id in self._instances:
-            raise ConfigError(str(instance.id), "there is already a role of this name", hint="Choose another name")
+            raise ConfigError(
+                str(instance.id), "there is already a role of this name", hint="Choose another name"
+            )
         self._instances[instance.id] = instance
         self._gone.pop(instance.id, None)
         self._changed()
@@ -78,7 +80,7 @@ class Directory:
         return gone.lost_error("none") if gone is not None and role not in self._instances else None
 
     def select(self, patterns: Sequence[str]) -> tuple[RoleId, ...]:
-        """Return the living roles that match, each once: patterns in natural order, names in the order given."""
+        """Return the living roles that match, each once: patterns in natural order, names as given."""
         chosen: dict[RoleId, None] = {}
         for pattern in patterns:
             chosen.update(dict.fromkeys(self._matching(pattern)))

@@ -1,7 +1,7 @@
 """The mailbox of one channel and the resident workers that serve it.
 
-A worker is a task of the role that lives as long as the role does; it enters one cancel scope and leaves it only when a
-handler was cancelled, since entering a scope for each message would cost more than the message.
+A worker is a task of the role that lives as long as the role does; it enters one cancel scope and leaves it
+only when a handler was cancelled, since entering a scope for each message would cost more than the message.
 """
 
 from __future__ import annotations
@@ -30,16 +30,22 @@ IDLE_WORKERS = 8
 
 
 class Parked(BaseException):
-    """Unwinds a resumable task at its safe point; not an `Exception`, so that no handler catches it by mistake."""
+    """Unwinds a resumable task at its safe point; no `Exception`, so that no handler catches it."""
 
 
 class Dispatcher:
     """A channel of a role instance: its bounded mailbox, its parked senders and its workers."""
 
     def __init__(
-        self, instance: RoleInstance, name: str, kind: str, handler: Callable[..., Any], options: ChannelOptions
+        self,
+        instance: RoleInstance,
+        name: str,
+        kind: str,
+        handler: Callable[..., Any],
+        options: ChannelOptions,
     ) -> None:
-        self.instance, self.name, self.kind, self.handler, self.options = instance, name, kind, handler, options
+        self.instance, self.name, self.kind = instance, name, kind
+        self.handler, self.options = handler, options
         self.where = f"{instance.id}.{name}"
         channel = instance.declared.channels.get(name) if kind != "event" else None
         self.signature = channel.signature(instance.declared.role_class) if channel is not None else ANYTHING
@@ -133,7 +139,7 @@ class Dispatcher:
         return invocation
 
     def _next_awaited(self) -> Invocation | None:
-        """Return a message that must be handled even now, because a handler that is being drained waits for it."""
+        """Return a message that a handler which is being drained waits for."""
         for invocation in self.mailbox:
             if self.instance.admits(invocation):
                 self.mailbox.remove(invocation)
@@ -251,10 +257,11 @@ class Worker:
     async def _run_handler(self, invocation: Invocation) -> None:
         dispatcher = self.dispatcher
         try:
+            result = None
             if invocation.items is None:
                 result = await dispatcher.handler(*invocation.args, **invocation.kwargs)
             else:
-                result = await self._write_items(invocation)
+                await self._write_items(invocation)
         except asyncio.CancelledError:
             self._cancelled(invocation)
             raise
@@ -276,7 +283,9 @@ class Worker:
 
     async def _write_items(self, invocation: Invocation) -> None:
         items, checker = invocation.items, self.dispatcher.instance.node.checker
-        async with contextlib.aclosing(self.dispatcher.handler(*invocation.args, **invocation.kwargs)) as written:
+        async with contextlib.aclosing(
+            self.dispatcher.handler(*invocation.args, **invocation.kwargs)
+        ) as written:
             async for item in written:
                 await items.write(item if checker is None else checker.item(invocation, item))
 

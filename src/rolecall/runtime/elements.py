@@ -24,8 +24,9 @@ __all__ = ("ElementSource", "load_elements", "save_elements")
 class ElementSource(msgspec.Struct, frozen=True, kw_only=True):
     """Where an element comes from: `make(**options)`, then `initialize(value)`.
 
-    `shared` is a key under which all roles of a node get the same object; None for an object of its own. `save` and
-    `restore` are files the element's content is written to when the role ends and read from when it starts.
+    `shared` is a key under which all roles of a node get the same object; None for an object of its own.
+    `save` and `restore` are files the element's content is written to when the role ends and read from when
+    it starts.
     """
 
     make: Callable[..., Any]
@@ -40,13 +41,15 @@ async def load_elements(instance: RoleInstance) -> None:
     """Fill every element the class declares; the eager ones now, the others as what loads them.
 
     Raises:
-        ElementError: one is missing, of the wrong type, or failed to load; or the configuration fills one that is
-            not declared.
+        ElementError: one is missing, of the wrong type, or failed to load; or the configuration fills one
+            that is not declared.
     """
     declared, sources = instance.declared.elements, instance.hosting.elements
     for name in sources:
         if name not in declared:
-            raise ElementError(instance.id, name, f"the role declares no such element.{nearest(name, declared)}")
+            raise ElementError(
+                instance.id, name, f"the role declares no such element.{nearest(name, declared)}"
+            )
     for name, declaration in declared.items():
         setattr(instance.role, name, await _filled(instance, declaration, sources.get(name)))
 
@@ -162,14 +165,20 @@ def _restore(value: Any, path: Path) -> None:
         if hasattr(value, name):
             getattr(value, name)(content)
             return
-    raise ElementError(str(path), type(value).__name__, "it has neither `restore(value)` nor `load(parameters)`")
+    raise ElementError(
+        str(path), type(value).__name__, "it has neither `restore(value)` nor `load(parameters)`"
+    )
+
+
+def _save(path: Path, value: Any) -> None:
+    from rolecall.wire.values import save_value
+
+    save_value(path, _snapshot(value))
 
 
 async def save_elements(instance: RoleInstance) -> None:
     """Write the elements that are configured with `save:`."""
-    from rolecall.wire.values import save_value
-
     for name, source in instance.hosting.elements.items():
         if source.save is not None:
             value = getattr(instance.role, name)
-            await anyio.to_thread.run_sync(lambda path=source.save, v=value: save_value(Path(path), _snapshot(v)))
+            await anyio.to_thread.run_sync(_save, Path(source.save), value)

@@ -68,7 +68,9 @@ def _described(role: RoleId | None, declared: Declarations) -> str:
 def _make_end(host: RoleInstance, role: RoleId | None, declared: Declarations, name: str) -> Any:
     to = role if role is not None else RoleId("")
     if name in declared.channels:
-        kind = {"service": CallEndpoint, "task": StartEndpoint, "stream": ReadEndpoint}[declared.channels[name].kind]
+        kind = {"service": CallEndpoint, "task": StartEndpoint, "stream": ReadEndpoint}[
+            declared.channels[name].kind
+        ]
         return kind(host, to, name)
     if name in declared.topics:
         return RemoteTopic(host, to, declared.topics[name])
@@ -132,7 +134,7 @@ async def start_task(
 ) -> TaskHandle[Any, Any]:
     """Start a task for a role and return its handle once the mailbox has admitted it."""
     invocation = host.request(dispatcher, args, kwargs, None, inf, reports=Reports())
-    handle = Handle(host, invocation)
+    handle: Handle[Any] = Handle(host, invocation)
     if invocation.admission is not None:
         try:
             await invocation.admission
@@ -150,7 +152,7 @@ class Handle(TaskHandle[T, Any], Generic[T]):
         self._asked = False
         host.started.add(invocation)
         future = invocation.future
-        assert future is not None  # noqa: S101 - a started task always has one
+        assert future is not None
         self._future: asyncio.Future[T] = future
         future.add_done_callback(lambda done: self._host.started.discard(invocation))
 
@@ -224,7 +226,11 @@ class Reader(ItemStream[T], Generic[T]):
     def _open(self) -> Invocation:
         host = self._reach.host
         return host.request(
-            self._reach.dispatcher(), self._args, self._kwargs, CURRENT.get(), anyio.current_effective_deadline(),
+            self._reach.dispatcher(),
+            self._args,
+            self._kwargs,
+            CURRENT.get(),
+            anyio.current_effective_deadline(),
             items=self._items,
         )
 
@@ -234,7 +240,7 @@ class Reader(ItemStream[T], Generic[T]):
             raise error
 
 
-# ---------------------------------------------------------------------------------------------- topics and inboxes
+# ----------------------------------------------------------------------------------------- topics and inboxes
 
 
 class RemoteTopic(TopicEnd[T], Generic[T]):

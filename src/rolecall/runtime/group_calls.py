@@ -100,7 +100,9 @@ class LocalGroupCall(GroupCall[T], Generic[T]):
         members = len(self._calls)
         needed, least = self._within.needed(members), self._within.least(members)
         end = self._end_time()
-        while self._pending and len(self.answers) < needed and len(self.answers) + len(self._pending) >= least:
+        while (
+            self._pending and len(self.answers) < needed and len(self.answers) + len(self._pending) >= least
+        ):
             if not self._arrived and not await self._wait(end):
                 self._time_out()
                 return
@@ -129,7 +131,9 @@ class LocalGroupCall(GroupCall[T], Generic[T]):
         if future is None or future.cancelled():
             self.failures[role] = self._overdue(role)
         elif (error := future.exception()) is not None:
-            self.failures[role] = error if isinstance(error, Exception) else RoleLost(role, repr(error), "unknown")
+            self.failures[role] = (
+                error if isinstance(error, Exception) else RoleLost(role, repr(error), "unknown")
+            )
         else:
             self.answers[role] = future.result()
             return role

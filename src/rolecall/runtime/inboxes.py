@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from rolecall.core.ends import InboxEnd
 from rolecall.core.ids import RoleId
 from rolecall.core.inboxes import Inbox
+from rolecall.core.signatures import accepted_classes
 from rolecall.runtime.buffers import Buffer
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class OwnInbox(InboxEnd[T], Generic[T]):
 
     def __init__(self, instance: RoleInstance, inbox: Inbox[T]) -> None:
         self._instance, self.declaration, self.name = instance, inbox, inbox.name
+        self.accepted = accepted_classes(inbox.type)
         self.buffer: Buffer[T] = Buffer(inbox.capacity, key=inbox.key)
 
     async def put(self, item: T, /) -> None:

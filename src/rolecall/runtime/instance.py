@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 import numpy as np
@@ -199,7 +200,7 @@ class RoleInstance:
         self._resumed.set()
 
     async def stop(self) -> None:
-        """End the role: what waits is lost, what runs is cancelled, then `teardown()` runs and elements are saved."""
+        """End the role: what waits is lost, what runs is cancelled, `teardown()` runs, elements are saved."""
         if self.status.over or self.status is Status.STOPPING:
             return
         was_set_up = self.status not in (Status.DECLARED, Status.STARTING)
@@ -217,7 +218,7 @@ class RoleInstance:
 
     def lose(self, why: str, error_class: type[RoleLost]) -> None:
         """End at once and without teardown, as in a crash."""
-        self.node_lost = issubclass(error_class, RoleLost) and error_class is not RoleLost
+        self.node_lost = error_class is not RoleLost
         self._close(why, error_class)
         self._enter(Status.FAILED)
 
@@ -258,12 +259,16 @@ class RoleInstance:
             dispatcher.wake()
 
     def admits(self, invocation: Invocation) -> bool:
-        """Whether a message may be handled now: while pausing, only those that a running handler waits for."""
+        """Whether a message may be handled now: while pausing, only what a running handler waits for."""
         if self.takes_work or self.status is not Status.PAUSING:
             return self.takes_work
         parent: Handling | None = invocation.parent
         while parent is not None:
-            if isinstance(parent, Invocation) and parent.dispatcher.instance is self and parent.state == RUNNING:
+            if (
+                isinstance(parent, Invocation)
+                and parent.dispatcher.instance is self
+                and parent.state == RUNNING
+            ):
                 return True
             parent = parent.parent
         return False
@@ -276,7 +281,7 @@ class RoleInstance:
 
     def spawn(self, function: Callable[[], Coroutine[Any, Any, Any]], name: str) -> None:
         """Start a task of the role, in a context of its own: nothing of the caller's leaks into it."""
-        self._context.run(functools.partial(self._tasks.start_soon, function, name=name))
+        _ = self._context.run(functools.partial(self._tasks.start_soon, function, name=name))
 
     # ------------------------------------------------------------------------------------------ messages
 
@@ -350,12 +355,15 @@ class RoleInstance:
         instance = self.node.directory.find(role)
         declared = instance.declared.inboxes.get(name)
         if declared is None:
-            raise NotAChannel(f"{role} ({instance.declared.role_class.__name__})", name, instance.declared.names)
-        if isinstance(declared.type, type) and not isinstance(item, declared.type):
+            raise NotAChannel(
+                f"{role} ({instance.declared.role_class.__name__})", name, instance.declared.names
+            )
+        end = instance.inbox(declared)
+        if not isinstance(item, end.accepted):
             raise WrongType(f"{role}.{name}: message", type_name(declared.type), type_name(type(item)))
         if self.node.checker is not None:
             item = self.node.checker.put(self, instance, declared, item)
-        return instance.inbox(declared).buffer.offer(self.id, item)
+        return end.buffer.offer(self.id, item)
 
     def notify(self, dispatcher: Dispatcher, role: RoleId) -> None:
         """Tell a handler of the role that another joined or left."""
@@ -389,8 +397,8 @@ class RoleInstance:
         return LocalGroupCall(self, attribute, calls, within)
 
     def subscribe(
-        self, attribute: str, ids: tuple[RoleId, ...], topic: Topic[Any], where: Mapping[str, Any], capacity: int,
-        overflow: Overflow,
+        self, attribute: str, ids: tuple[RoleId, ...], topic: Topic[Any], where: Mapping[str, Any],
+        capacity: int, overflow: Overflow,
     ) -> Subscription[Any]:  # fmt: skip
         return Taken(self, ids, topic, where, capacity, overflow)
 
@@ -476,10 +484,8 @@ def _bytes_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
 async def _ended(invocation: Invocation) -> None:
     """Wait until a running message is no longer being handled, ended or put back."""
     while invocation.state == RUNNING:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         if invocation.state == RUNNING and invocation.ended is None:
             invocation.ended = asyncio.get_running_loop().create_future()
         if invocation.state == RUNNING and invocation.ended is not None:
             await asyncio.shield(invocation.ended)
-
-

@@ -125,14 +125,18 @@ class Node:
         found = self.directory.find(role).dispatchers.get(channel)
         if found is None or found.kind == "event":
             instance = self.directory.find(role)
-            raise NotAChannel(f"{role} ({instance.declared.role_class.__name__})", channel, instance.declared.names)
+            raise NotAChannel(
+                f"{role} ({instance.declared.role_class.__name__})", channel, instance.declared.names
+            )
         return found
 
     def topic(self, role: RoleId, name: str) -> OwnTopic[Any]:
         """Return a topic of any role; raises as `dispatcher` does."""
         instance = self.directory.find(role)
         if name not in instance.declared.topics:
-            raise NotAChannel(f"{role} ({instance.declared.role_class.__name__})", name, instance.declared.names)
+            raise NotAChannel(
+                f"{role} ({instance.declared.role_class.__name__})", name, instance.declared.names
+            )
         return instance.topic(instance.declared.topics[name])
 
     def find_topic(self, role: RoleId, name: str) -> OwnTopic[Any] | None:
@@ -196,7 +200,7 @@ class Node:
         self.observe(letter)
 
     def count_error(self, where: str, error: Exception) -> None:
-        """Count an error of a handler; foreign types are logged with their traceback, since callers see less."""
+        """Count an error of a handler; foreign types are logged with traceback, since callers see less."""
         self.errors[where] = self.errors.get(where, 0) + 1
         if not isinstance(error, RolecallError):
             self.logger.debug("%s raised", where, exc_info=error)
@@ -204,5 +208,3 @@ class Node:
     def note_deadline(self, where: str) -> None:
         """Say that a handler was cancelled by its deadline."""
         self.say("warning", where, "cancelled: the caller's deadline passed before it returned")
-
-

@@ -130,7 +130,10 @@ class Relations:
         self._listening.clear()
 
     def _announce(self, attribute: str, before: tuple[RoleId, ...], after: tuple[RoleId, ...]) -> None:
-        changes = {"join": [r for r in after if r not in before], "leave": [r for r in before if r not in after]}
+        changes = {
+            "join": [r for r in after if r not in before],
+            "leave": [r for r in before if r not in after],
+        }
         for waiting, count, future in self._waiting:
             if waiting == attribute and len(after) >= count and not future.done():
                 future.set_result(None)
@@ -149,7 +152,9 @@ class Relations:
             for source in sorted(members - heard):
                 place = f"{self._instance.id}.{key[0]}"
                 condition = (
-                    compile_conditions(mark.where, mark.item_type, self._instance.role, place) if mark.where else None
+                    compile_conditions(mark.where, mark.item_type, self._instance.role, place)
+                    if mark.where
+                    else None
                 )
                 self._instance.node.topic(source, mark.what).attach(sink, condition)
             self._heard[key] = members
@@ -188,9 +193,9 @@ class Relations:
             return ()
         known = self._instance.node.configured(self._instance.id.name)
         raise RelationshipError(
-            self._instance.id, name, f"it is not configured on node {self._instance.node.name!r}, and no role "
-            f"{name!r} is there either.{nearest(name, known)}",
-            hint=f"Add it under `relationships:` of the application (configured here: {', '.join(known) or 'none'})",
+            self._instance.id, name, f"it is not configured on node {self._instance.node.name!r}, and "
+            f"no role {name!r} is there either.{nearest(name, known)}",
+            hint=f"Add it under `relationships:` (configured here: {', '.join(known) or 'none'})",
         )  # fmt: skip
 
     def _not_one(self, attribute: str, members: tuple[RoleId, ...]) -> RelationshipError:

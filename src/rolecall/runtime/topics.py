@@ -13,6 +13,7 @@ from rolecall.core.ends import Subscription, TopicEnd
 from rolecall.core.errors import RoleLost, WrongType
 from rolecall.core.ids import RoleId
 from rolecall.core.policies import Overflow
+from rolecall.core.signatures import accepted_classes
 from rolecall.core.topics import Topic
 from rolecall.runtime.buffers import Buffer
 from rolecall.runtime.calls import PARKED, Invocation
@@ -53,6 +54,7 @@ class OwnTopic(TopicEnd[T], Generic[T]):
 
     def __init__(self, instance: RoleInstance, topic: Topic[T]) -> None:
         self._instance, self._topic, self.name = instance, topic, topic.name
+        self._accepted = accepted_classes(topic.type)
         self._sinks: dict[Sink, Condition | None] = {}
 
     def attach(self, sink: Sink, condition: Condition | None) -> None:
@@ -64,7 +66,7 @@ class OwnTopic(TopicEnd[T], Generic[T]):
         self._sinks.pop(sink, None)
 
     async def emit(self, item: T, /) -> None:
-        if isinstance(self._topic.type, type) and not isinstance(item, self._topic.type):
+        if not isinstance(item, self._accepted):
             where = f"{self._instance.id}.{self.name}: event"
             raise WrongType(where, type_name(self._topic.type), type_name(type(item)))
         checker = self._instance.node.checker
@@ -85,7 +87,9 @@ class OwnTopic(TopicEnd[T], Generic[T]):
     def subscribe(
         self, *, where: Mapping[str, Any] | None = None, capacity: int = 64, overflow: Overflow = "wait"
     ) -> Subscription[T]:
-        return self._instance.subscribe("", (self._instance.id,), self._topic, where or {}, capacity, overflow)
+        return self._instance.subscribe(
+            "", (self._instance.id,), self._topic, where or {}, capacity, overflow
+        )
 
 
 class Taken(Subscription[T], Generic[T]):

@@ -1,4 +1,4 @@
-"""The watchdog: a thread that notices when the event loop stands still, and names the handler that blocks it."""
+"""The watchdog: a thread that notices when the event loop stands still, and names the handler to blame."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BLOCKED_S = 0.5
 
 
 class Blockage(msgspec.Struct, frozen=True):
-    """The loop stood still: in which task (named after its channel), where in the code, for how long so far."""
+    """The loop stood still: in which task (named after its channel), where in the code, how long so far."""
 
     task: str
     place: str
@@ -27,7 +27,8 @@ class Blockage(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return (
-            f"blocks the event loop for more than {self.blocked_s:.2f} s at {self.place}. Await instead, or run the work in a "
+            f"blocks the event loop for more than {self.blocked_s:.2f} s at {self.place}. Await instead, or "
+            "run the work in a "
             "thread with `await self.compute(...)`."
         )
 
