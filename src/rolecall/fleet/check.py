@@ -111,9 +111,9 @@ class _Check:
     def role_class(self, spec: RoleSpec, path: KeyPath) -> tuple[type[Role] | None, list[_Problem]]:
         """Return the class of a role with its extensions, or what is wrong with them."""
         try:
-            base = importing.load(spec.class_, "", self.app.import_from, form="module:ClassName")
-        except ConfigError as error:
-            return None, [_Problem((*path, "class"), _without_place(error))]
+            base = importing.find(spec.class_, self.app.import_from, form="module:ClassName")
+        except importing.NotFound as error:
+            return None, [_Problem((*path, "class"), error.problem, error.hint)]
         if not (isinstance(base, type) and issubclass(base, Role)):
             return None, [
                 _Problem((*path, "class"), f"{spec.class_} is no role class", "Derive it from rc.Role")
@@ -121,11 +121,9 @@ class _Check:
         extensions: list[Any] = []
         for index, extension in enumerate(spec.extensions):
             try:
-                extensions.append(
-                    importing.load(extension, "", self.app.import_from, form="module:ClassName")
-                )
-            except ConfigError as error:
-                return None, [_Problem((*path, "extensions", index), _without_place(error))]
+                extensions.append(importing.find(extension, self.app.import_from, form="module:ClassName"))
+            except importing.NotFound as error:
+                return None, [_Problem((*path, "extensions", index), error.problem, error.hint)]
         try:
             whole = combined(base, tuple(extensions))
         except (CallerError, TypeError) as error:
@@ -164,9 +162,9 @@ class _Check:
             if name is None:
                 continue
             try:
-                found[key] = importing.load(name, "", self.app.import_from)
-            except ConfigError as error:
-                yield _Problem((*path, key), _without_place(error), role=role)
+                found[key] = importing.find(name, self.app.import_from)
+            except importing.NotFound as error:
+                yield _Problem((*path, key), error.problem, error.hint, role)
                 return
             if not callable(found[key]):
                 yield _Problem((*path, key), f"{name} cannot be called", "Name a class or a function", role)
@@ -300,17 +298,9 @@ def _is_a(other: type, wanted: Any) -> bool:
 def _may_be(made: type, declared: ElementDeclaration) -> bool:
     """Say whether an object of a class may be what an element is declared to be."""
     wanted = typing.get_origin(declared.type) or declared.type
-    if (
-        not isinstance(wanted, type)
-        or getattr(wanted, "_is_protocol", False)
-        or made.__new__ is not object.__new__
-    ):
-        return True
-    return issubclass(made, wanted)
-
-
-def _without_place(error: ConfigError) -> str:
-    return str(error).removeprefix(": ")
+    checkable = isinstance(wanted, type) and not getattr(wanted, "_is_protocol", False)
+    makes_others = any(isinstance(vars(base).get("__new__"), staticmethod) for base in made.__mro__)
+    return not checkable or makes_others or issubclass(made, wanted)
 
 
 def _arguments(

@@ -84,6 +84,7 @@ class _Expansion:
         """Return the expanded application, its marks pointing to where things were written."""
         nodes = self.nodes()
         roles = self.roles(nodes)
+        self.refuse_idle_presets(roles)
         expanded = msgspec.structs.replace(
             self.written,
             nodes=nodes,
@@ -170,7 +171,9 @@ class _Expansion:
             )
         if not found:
             problem = f"no node matches {key!r}" if is_pattern(key) else f"there is no node {key!r}"
-            raise self.marks.error(path, problem, nearest(key, nodes) + structure.few("nodes", list(nodes)))
+            raise self.marks.error(
+                path, problem, structure.near(key, list(nodes)) + structure.few("nodes", list(nodes))
+            )
         return found
 
     def refuse_second(self, key: str, node: str, name: str) -> None:
@@ -219,6 +222,15 @@ class _Expansion:
                 self.trace(preset, ("presets", key), ("roles", place.node, path[-1]))
                 return msgspec.structs.replace(preset, options=self.options(preset, place, ("presets", key)))
         return Preset()
+
+    def refuse_idle_presets(self, roles: dict[str, dict[str, RoleSpec]]) -> None:
+        """Raise for a preset that no role is of, unless it was included: files to include may serve many."""
+        used = {str(spec.class_) for names in roles.values() for spec in names.values()}
+        for key in self.written.presets:
+            mark = self.marks.mark(("presets", key))
+            if key not in used and (mark is None or mark.file == self.marks.source):
+                hint = nearest(key, used) + structure.few("classes", sorted(used))
+                raise self.marks.error(("presets", key), "no role is of this class", hint)
 
     def trace(self, preset: Preset, written: KeyPath, role: KeyPath) -> None:
         """Keep that what comes from a preset was written there."""

@@ -13,7 +13,15 @@ from typing import Any
 from rolecall.core.errors import ConfigError, nearest
 from rolecall.core.factories import factories
 
-__all__ = ("described", "load", "reference", "search_in")
+__all__ = ("NotFound", "described", "find", "load", "reference", "search_in")
+
+
+class NotFound(Exception):
+    """Raised by `find`: why a name leads to nothing, and what to do."""
+
+    def __init__(self, problem: str, hint: str = "") -> None:
+        super().__init__(problem)
+        self.problem, self.hint = problem, hint
 
 
 def reference(value: Any) -> str | None:
@@ -39,32 +47,45 @@ def search_in(directories: Sequence[str]) -> None:
 
 
 def load(name: Any, where: str, search: Sequence[str] = (), *, form: str = "module:name") -> Any:
+    """Return the object of a name, as `find` does.
+
+    Raises:
+        ConfigError: it leads to nothing; `where` (file, line and key) begins the message.
+    """
+    try:
+        return find(name, search, form=form)
+    except NotFound as error:
+        raise ConfigError(where, error.problem, hint=error.hint) from error.__cause__
+
+
+def find(name: Any, search: Sequence[str] = (), *, form: str = "module:name") -> Any:
     """Return the object of a name; an object that is there already is returned as it is.
 
     Args:
         name: `module:QualName`, the name of a registered factory, or the object.
-        where: what a message begins with: file, line and key.
         search: directories in which modules are looked up first.
+        form: how the name should be written, for the message.
 
     Raises:
-        ConfigError: there is no such module or no such name in it, or the module fails when it is imported.
+        NotFound: there is no such module or no such name in it, or the module fails when it is imported.
     """
     if not isinstance(name, str):
         return name
     module_name, colon, qualname = name.partition(":")
     if not colon and name in factories():
         return factories()[name]
-    if not colon or not module_name or not qualname:
+    if not module_name or not qualname:
         head, _, tail = name.rpartition(".")
         hint = f"Did you mean {head}:{tail}?" if head and not colon else nearest(name, factories())
-        raise ConfigError(where, f"found {name!r}, expected {form}", hint=hint)
+        raise NotFound(f"found {name!r}, expected {form}", hint)
     search_in(search)
-    module = _module(module_name, where, search)
+    module = _module(module_name, search)
     try:
         return _attribute(module, qualname)
     except AttributeError:
-        hint = nearest(qualname, _public(module)) or f"It has: {', '.join(_public(module)[:12]) or 'nothing'}"
-        raise ConfigError(where, f"the module {module_name} has no {qualname!r}", hint=hint) from None
+        own = _own_names(module)
+        hint = nearest(qualname, own) or f"It has {', '.join(own[:12]) or 'nothing'}"
+        raise NotFound(f"the module {module_name} has no {qualname!r}", hint) from None
 
 
 def _attribute(module: types.ModuleType, qualname: str) -> Any:
@@ -74,18 +95,16 @@ def _attribute(module: types.ModuleType, qualname: str) -> Any:
     return found
 
 
-def _module(name: str, where: str, search: Sequence[str]) -> types.ModuleType:
+def _module(name: str, search: Sequence[str]) -> types.ModuleType:
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
-            raise ConfigError(
-                where, f"there is no module {error.name}", hint=_similar(error.name, search)
-            ) from None
-        raise ConfigError(where, f"the module {name} needs {error.name}, which is not installed") from error
+            raise NotFound(f"there is no module {error.name}", _similar(error.name, search)) from None
+        raise NotFound(f"the module {name} needs {error.name}, which is not installed") from error
     except Exception as error:
-        raise ConfigError(where, f"importing the module {name} failed: {described(error)}") from error
-    _check_origin(module, where, search)
+        raise NotFound(f"importing the module {name} failed: {described(error)}") from error
+    _check_origin(module, search)
     return module
 
 
@@ -101,17 +120,16 @@ def described(error: Exception) -> str:
     return f"{type(error).__name__}: {error}{place}"
 
 
-def _check_origin(module: types.ModuleType, where: str, search: Sequence[str]) -> None:
+def _check_origin(module: types.ModuleType, search: Sequence[str]) -> None:
     """Refuse a module of the same name that came from the directory of another application."""
     name, loaded = module.__name__.partition(".")[0], getattr(module, "__file__", None)
     for directory in search:
         for candidate in (Path(directory, f"{name}.py"), Path(directory, name, "__init__.py")):
             if loaded is not None and candidate.is_file():
                 if candidate.resolve().parent not in Path(loaded).resolve().parents:
-                    raise ConfigError(
-                        where,
+                    raise NotFound(
                         f"the module {name} was imported from {loaded}, and not from {candidate}",
-                        hint="Rename one of them, or run the two applications in processes of their own",
+                        "Rename one of them, or run the two applications in processes of their own",
                     )
                 return
 
@@ -129,5 +147,12 @@ def _similar(name: str, search: Sequence[str]) -> str:
     return "Is it installed, or beside the application's file?"
 
 
-def _public(module: types.ModuleType) -> list[str]:
-    return sorted(name for name in vars(module) if not name.startswith("_"))
+def _own_names(module: types.ModuleType) -> list[str]:
+    """Return the public names of what a module defines, without what it imports."""
+    own = getattr(module, "__all__", None)
+    if own is not None:
+        return sorted(own)
+    there = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    return sorted(
+        name for name, value in there.items() if getattr(value, "__module__", None) == module.__name__
+    )

@@ -12,7 +12,7 @@ __all__ = ("KeyPath", "Mark", "Marks", "dotted")
 
 KeyPath = tuple[str | int, ...]
 
-_PLAIN = re.compile(r"[A-Za-z0-9_*?/:$\-\[\]]+")
+_PLAIN = re.compile(r"[A-Za-z0-9_*?/:${},\-\[\]]+")
 
 
 class Mark(NamedTuple):
@@ -38,12 +38,21 @@ class Marks:
 
     def where(self, path: KeyPath) -> str:
         """Return file, line and key of the part at `path`, or of the nearest around it."""
+        mark = self.mark(path)
+        if mark is None:
+            return f"{self.source}: {dotted(path)}" if path else self.source
+        return f"{mark.file}:{mark.line}: {dotted(mark.path)}" if mark.path else f"{mark.file}:{mark.line}"
+
+    def mark(self, path: KeyPath) -> Mark | None:
+        """Return where the part at `path` was written, with the line of the nearest part that has one."""
         for length in range(len(path), -1, -1):
             mark = self.places.get(path[:length])
             if mark is not None:
-                key = dotted((*mark.path, *path[length:]))
-                return f"{mark.file}:{mark.line}: {key}" if key else f"{mark.file}:{mark.line}"
-        return f"{self.source}: {dotted(path)}" if path else self.source
+                written = (*mark.path, *path[length:])
+                if mark.path == path[:length]:
+                    return mark._replace(path=written)
+                return self.mark(written)  # a role of `client*` that is on `client1` has its keys there
+        return None
 
     def error(self, path: KeyPath, problem: str, hint: str = "") -> ConfigError:
         """Return an error about the part at `path`."""
@@ -51,19 +60,9 @@ class Marks:
 
     def moved(self, moves: Mapping[KeyPath, KeyPath]) -> Marks:
         """Return marks that find each part under its new path (the key) at its old one (the value)."""
-        places = dict(self.places)
-        for new, old in moves.items():
-            mark = self._around(old)
-            if mark is not None:
-                places[new] = mark
-        return Marks(self.source, places, self.directory)
-
-    def _around(self, path: KeyPath) -> Mark | None:
-        for length in range(len(path), -1, -1):
-            mark = self.places.get(path[:length])
-            if mark is not None:
-                return mark._replace(path=(*mark.path, *path[length:]))
-        return None
+        found = {new: self.mark(old) for new, old in moves.items() if new != old}
+        moved = {new: mark for new, mark in found.items() if mark is not None}
+        return Marks(self.source, {**self.places, **moved}, self.directory)
 
 
 def dotted(path: KeyPath) -> str:

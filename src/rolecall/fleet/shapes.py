@@ -232,7 +232,7 @@ def _refuse_live(value: Any, path: KeyPath, marks: Marks) -> None:
             _refuse_live(item, (*path, index), marks)
 
 
-def _struct(type_: Any, what: str, **readers: Reader) -> Reader:
+def _struct(type_: Any, what: str, also: tuple[str, ...] = (), **readers: Reader) -> Reader:
     """Read a mapping into a struct, each key by its reader."""
     fields = {field.encode_name: field for field in msgspec.structs.fields(type_)}
 
@@ -242,7 +242,8 @@ def _struct(type_: Any, what: str, **readers: Reader) -> Reader:
         found = _mapping(value, path, marks, what)
         for key in found:
             if key not in fields:
-                hint = f"{nearest(key, fields)} There are: {', '.join(fields)}"
+                known = [*fields, *also]
+                hint = f"{nearest(key, known)} There are: {', '.join(known)}"
                 raise marks.error((*path, key), f"unknown key {key!r} in {what}", hint)
         for key, field in fields.items():
             if field.required and key not in found:
@@ -346,6 +347,7 @@ _until = _kinds(
 _app = _struct(
     App,
     "an application",
+    also=("include",),  # merged before this
     name=_text,
     parameters=_values,
     nodes=_dict_of(_node, "a mapping from names, such as client[1-10], to nodes"),

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from rolecall.core import topologies
 from rolecall.core.errors import ConfigError, nearest
-from rolecall.core.patterns import is_pattern, select
+from rolecall.core.patterns import is_pattern, matches, select
 from rolecall.fleet.app import After, Alias, App, Call, Later, Limits, Target, Topology
 from rolecall.fleet.marks import KeyPath, Marks
 from rolecall.fleet.relations import applies, relationships_of, strength
 from rolecall.runtime.directory import NATIVE
 
-__all__ = ("calls", "check", "check_call", "few", "role_ids")
+__all__ = ("calls", "check", "check_call", "few", "near", "role_ids")
 
 _APP_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. \-]{0,99}")
 _CALL = re.compile(r"[^/\s]+/[^/\s]+\.[A-Za-z_]\w*")
@@ -80,6 +80,19 @@ def _natives(app: App) -> set[str]:
     return {f"{node}/{NATIVE}" for node in app.nodes}
 
 
+def near(pattern: str, names: Sequence[str]) -> str:
+    """Return the name nearest to a wrong one, and for a pattern the nearest pattern that would match."""
+    if not is_pattern(pattern):
+        return nearest(pattern, names)
+    head, slash, _ = pattern.partition("/")
+    beside = {
+        f"{head}/{name.partition('/')[2]}"
+        for name in names
+        if slash and matches(head, name.partition("/")[0])
+    }
+    return nearest(pattern, sorted(beside) or sorted({re.sub(r"[0-9]+", "*", name) for name in names}))
+
+
 def few(what: str, names: Sequence[str]) -> str:
     """Return a sentence that lists names, the first of them when there are many."""
     more = f", ... ({len(names)})" if len(names) > 8 else ""
@@ -117,7 +130,7 @@ class _Relationships:
             found = self.matching(key, path, names)
         if not found:
             problem = f"no {what} matches {key!r}" if is_pattern(key) else f"there is no {what} {key!r}"
-            raise self.marks.error(path, problem, nearest(key, names) + few(f"{what}s", names))
+            raise self.marks.error(path, problem, near(key, names) + few(f"{what}s", names))
         return [role for role in self.ids if applies(key, role)]
 
     def matching(self, pattern: str, path: KeyPath, names: Sequence[str] | None = None) -> list[str]:
@@ -150,7 +163,7 @@ class _Relationships:
             problem = (
                 f"no role matches {pattern!r}" if is_pattern(pattern) else f"there is no role {pattern!r}"
             )
-            hint = nearest(pattern, self.ids) + few("roles", self.ids)
+            hint = near(pattern, self.ids) + few("roles", self.ids)
             raise self.marks.error(path, problem, f"{hint}. If it comes later, write {{later: {pattern}}}")
         return found
 

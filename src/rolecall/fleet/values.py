@@ -119,7 +119,8 @@ def _form(value: dict[Any, Any], place: Place, path: KeyPath, marks: Marks, key:
     if len(value) > 1:
         raise marks.error(path, f"{name} stands beside other keys: {shown(value)}", "Let it stand alone")
     if name not in _FORMS:
-        hint = f"{nearest(name, _FORMS)} There are: {', '.join(_FORMS)}"
+        known = [form for form in _FORMS if form != "$live"]
+        hint = f"{nearest(name, known)} There are: {', '.join(known)}"
         raise marks.error((*path, name), f"there is no value {name}", hint)
     return _FORMS[name](value[name], place, (*path, name), marks, key)
 
