@@ -8,17 +8,19 @@ changes one of them.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from functools import partial
 
 import msgspec
 
 import rolecall as rc
+from rolecall.architectures.workloads import AnyModel, client_data, model_element, test_element
 from rolecall.core.tensors import Tensors
 from rolecall.learn import Dataset, Model, Score, Update, weighted_mean, weighted_metrics
 
 __all__ = (
     "Aggregator", "ClientSelector", "ClientTester", "Coordinator", "CyclicSelector", "FederationState", "RandomSelector",
-    "Tester", "Trainer",
+    "Tester", "Trainer", "app",
 )  # fmt: skip
 
 
@@ -153,3 +155,57 @@ class ClientTester(Rounds):
 def round_half_up(value: float) -> int:
     """Return the nearest whole number, halves up (Python rounds them to even)."""
     return int(value + 0.5)
+
+
+def app(
+    model: AnyModel,
+    data: str | Dataset | Sequence[Dataset],
+    *,
+    rounds: int = 30,
+    fraction: float = 1.0,
+    epochs: int = 1,
+    batch_size: int = 32,
+    lr: float = 0.1,
+    test: str | Dataset | None = None,
+    clients: int | None = None,
+    partition: str = "iid",
+    quorum: float = 1.0,
+    deadline_s: float | None = None,
+    seed: int | None = None,
+) -> rc.App:
+    """Build an application for `rc.run` from a model and data.
+
+    Args:
+        model: an `nn.Module` or its class, or anything that is a `rolecall.learn.Model`.
+        data: a data set for each client; or one, or the name of one, which `partition` splits among `clients` (10).
+        test: what the global model is tested on after each round; by default the test part of a named data set.
+        fraction: the share of clients that train in a round; `quorum` and `deadline_s` say when a round goes on without
+            the slowest of them.
+    """
+    shares, tested = client_data(data, partition, clients), test_element(data, test)
+    coordinator = rc.RoleSpec(
+        Coordinator,
+        options={"rounds": rounds, "quorum": quorum, "deadline_s": deadline_s},
+        elements={"model": model_element(model)} | ({"test_data": tested} if tested else {}),
+        extensions=[Tester] if tested else [ClientTester],
+    )
+    trainer = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
+    return rc.App(
+        name="fedavg",
+        parameters={"rounds": rounds},
+        nodes={"server": rc.Node(), f"client[1-{len(shares)}]": rc.Node()},
+        roles={
+            "server": {
+                "coordinator": coordinator,
+                "selector": rc.RoleSpec(RandomSelector, options={"fraction": fraction}),
+                "aggregator": rc.RoleSpec(Aggregator),
+            },
+            **{
+                f"client{i}": {"trainer": rc.RoleSpec(Trainer, options=trainer, elements={"model": model_element(model), "data": share})}
+                for i, share in enumerate(shares, 1)
+            },
+        },
+        relationships={"server": {"trainers": "client*/trainer"}},
+        start="server/coordinator.run",
+        seed=seed,
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import msgspec
 
 from rolecall.core.errors import ConfigError, nearest
@@ -16,7 +17,7 @@ from rolecall.core.ids import RoleId
 from rolecall.core.records import Metric, Observer, Record
 from rolecall.core.tensors import Tensors
 from rolecall.fleet.app import App, Call
-from rolecall.fleet.deployment import deployment
+from rolecall.fleet.deployment import Deployment, deployment
 from rolecall.fleet.local import Ending, LocalEngine
 
 __all__ = ("History", "run", "run_sync")
@@ -83,9 +84,7 @@ async def run(
     """
     if engine not in ENGINES:
         raise ConfigError("engine", f"there is no engine {engine!r}.{nearest(engine, ENGINES)}", hint="Engines: local")
-    loaded = app if isinstance(app, App) else App.load(app)
-    expanded = loaded.expanded(tuple(sets), seed=seed)
-    expanded.check()
+    deployed = await anyio.to_thread.run_sync(_prepared, app, tuple(sets), seed)
     metrics: list[Metric] = []
 
     def collect(record: Record) -> None:
@@ -93,11 +92,9 @@ async def run(
             metrics.append(record)
 
     began = time.perf_counter()
-    local = LocalEngine(
-        deployment(expanded), [collect, *observers], checked=checked, stop=stop or anyio.Event()
-    )
+    local = LocalEngine(deployed, [collect, *observers], checked=checked, stop=stop or anyio.Event())
     ending = await local.run()
-    return _history(expanded, ending, metrics, time.perf_counter() - began)
+    return _history(deployed.app, ending, metrics, time.perf_counter() - began)
 
 
 def run_sync(app: App | str | Path, **options: Any) -> History:
@@ -114,6 +111,14 @@ def run_sync(app: App | str | Path, **options: Any) -> History:
         return anyio.run(main)
     with ThreadPoolExecutor(1, thread_name_prefix="rolecall-run") as pool:
         return pool.submit(anyio.run, main).result()
+
+
+def _prepared(app: App | str | Path, sets: tuple[str, ...], seed: int | None) -> Deployment:
+    """Load, expand, check and import an application; reads files, so not on the event loop."""
+    loaded = app if isinstance(app, App) else App.load(app)
+    expanded = loaded.expanded(sets, seed=seed)
+    expanded.check()
+    return deployment(expanded)
 
 
 def _history(app: App, ending: Ending, metrics: list[Metric], wall_s: float) -> History:
