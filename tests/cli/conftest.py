@@ -25,6 +25,10 @@ class Done:
         """Its output as JSON lines."""
         return [json.loads(line) for line in self.out.splitlines()]
 
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        """Those events that are of one kind."""
+        return [event for event in self.events if event["event"] == kind]
+
     @property
     def last(self) -> dict[str, Any]:
         """Its terminal event, after which nothing came and before which there was no other."""

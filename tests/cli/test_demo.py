@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from .conftest import Rolecall
 
 
@@ -21,3 +23,23 @@ def test_an_unknown_demo(rolecall: Rolecall, tmp_path: Path) -> None:
     assert done.err == f"error: {message}\n"
     assert (done.last["event"], done.last["error"]) == ("failed", message)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_federated_averaging_of_two_rounds(rolecall: Rolecall, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    runs = [
+        rolecall(
+            "demo", "fedavg", "--rounds", "2", "--seed", seed, "--runs-dir", tmp_path, "--format", "jsonl"
+        ).last
+        for seed in ("7", "7", "8")
+    ]
+    for last in runs:
+        assert (last["event"], last["status"], last["architecture"], last["rounds"]) == (
+            "finished",
+            "ok",
+            "fedavg",
+            2,
+        )
+        assert 0.1 < last["accuracy"] < 1
+    assert runs[0]["digest"] == runs[1]["digest"] != runs[2]["digest"]

@@ -17,6 +17,7 @@ from rolecall.core.errors import (
     Refused,
     RelationshipError,
     UnknownRole,
+    ValueChanged,
 )
 
 PAGE = Path(__file__).parents[2] / "docs" / "exit-codes.md"
@@ -38,7 +39,8 @@ def failed(cause: BaseException) -> BaseException:
     [
         (ConfigError("app.yaml:3", "no"), ExitCode.USAGE),
         (RelationshipError("a/b", "peers", "names no role"), ExitCode.USAGE),
-        (UnknownRole("a/b", []), ExitCode.USAGE),
+        (UnknownRole("a/b", []), ExitCode.FAILED),
+        (ValueChanged("a/b.run", "params", "a/b"), ExitCode.FAILED),
         (DATA, ExitCode.DATA),
         (MISSING, ExitCode.MISSING),
         (Refused("no"), ExitCode.FAILED),

@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from enum import IntEnum
 
 from rolecall.core.errors import (
-    ApplicationFailed,
-    CallerError,
     ConfigError,
     DataError,
     DeclarationError,
@@ -80,10 +78,6 @@ def exit_code_of(error: BaseException) -> ExitCode:
         if any(isinstance(cause, kind) for cause in chain):
             return code
     if any(isinstance(cause, _CONFIGURATION) for cause in chain):
-        return ExitCode.USAGE
-    if any(isinstance(cause, ApplicationFailed) for cause in chain):
-        return ExitCode.FAILED
-    if any(isinstance(cause, CallerError) for cause in chain):
         return ExitCode.USAGE
     return ExitCode.FAILED if any(isinstance(cause, RolecallError) for cause in chain) else ExitCode.INTERNAL
 

@@ -21,7 +21,7 @@ from rolecall.cli.exit_codes import ExitCode
 from rolecall.cli.failures import Aborted, failure_of, reported
 from rolecall.cli.interrupts import Interrupts
 from rolecall.cli.options import Format
-from rolecall.core.errors import ConfigError, MissingDependency
+from rolecall.core.errors import ConfigError, MissingDependency, nearest
 from rolecall.observe.summary import Failure, Plan, Summary
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ class _Session:
         from rolecall.observe.run_directory import RunDirectory
 
         use_data_dir(self._settings.data_dir)
+        _check_engine(self._settings.engine)
         app = load().expanded(sets=self._settings.sets, seed=self._settings.seed)
         app.check()
         directory = self._directory = RunDirectory.create(
@@ -191,6 +192,15 @@ def _reporter(format: Format, out: TextIO) -> Reporter:
 def _say(text: str) -> None:
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
+
+
+def _check_engine(name: str) -> None:
+    """Refuse an unknown engine before anything is written."""
+    from rolecall.fleet.run import ENGINES
+
+    if name not in ENGINES:
+        hint = f"{nearest(name, ENGINES).strip()} There are: {', '.join(ENGINES)}".strip()
+        raise ConfigError("--engine", f"there is no engine {name!r}", hint=hint)
 
 
 def _plan(app: App, engine: str, run_dir: Path) -> Plan:
