@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rolecall.core.channels import Bound, service, stream, task
 from rolecall.core.conditions import attribute
 from rolecall.core.context import caller, progress
+from rolecall.core.deadlines import deadline
 from rolecall.core.elements import Fresh, Lazy, element
 from rolecall.core.ends import (
     Endpoint,
@@ -152,6 +153,7 @@ __all__ = (
     "WrongType",
     "attribute",
     "caller",
+    "deadline",
     "element",
     "many",
     "on",

@@ -18,6 +18,7 @@ import numpy as np
 from rolecall.core.annotations import type_name
 from rolecall.core.channels import Bound
 from rolecall.core.context import CURRENT, Handling
+from rolecall.core.deadlines import note_cut
 from rolecall.core.declarations import declarations
 from rolecall.core.ends import GroupCall, Subscription
 from rolecall.core.errors import (
@@ -321,6 +322,7 @@ class RoleInstance:
     async def give_up(self, *invocations: Invocation) -> None:
         """Cancel calls and wait, 1 s in all, until their handlers have stopped."""
         for invocation in invocations:
+            note_cut(invocation.where)
             invocation.cancel()
         with anyio.CancelScope(shield=True), anyio.move_on_after(CANCEL_WAIT_S):
             for invocation in invocations:

@@ -1,0 +1,3 @@
+"""Applications and the engines that run them."""
+
+from __future__ import annotations
