@@ -278,10 +278,10 @@ class QuorumMissed(RolecallError):
     def __init__(
         self, channel: str, needed: int, answered: int, failures: Mapping[Any, BaseException]
     ) -> None:
-        reasons = "; ".join(f"{who}: {type(e).__name__}: {e}" for who, e in list(failures.items())[:5])
+        shown = [f"{who}: {type(e).__name__}: {e}".rstrip(".") for who, e in list(failures.items())[:5]]
         more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
         super().__init__(
-            f"{channel}: {answered} of the {needed} replies needed came in. {reasons}{more}. "
+            f"{channel}: {answered} of the {needed} replies needed came in. {'; '.join(shown)}{more}. "
             "Say how many suffice with `group.within(quorum=...)`."
         )
         self.needed, self.answered = needed, answered
