@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -15,34 +15,39 @@ if TYPE_CHECKING:
 __all__ = ("run",)
 
 
+Application: TypeAlias = Annotated[
+    Path, typer.Argument(metavar="APP", help="An application: app.yaml, or a Python file that defines `app`.")
+]
+Engine: TypeAlias = Annotated[
+    str, typer.Option("--engine", metavar="NAME", help="What runs it. local: all nodes in this process.")
+]
+Sets: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a parameter of the application, such as rounds=3; repeatable.",
+    ),
+]
+Check: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--check",
+        show_default=False,
+        help="Encode and decode every message, and find values changed after they were sent. Slower.",
+    ),
+]
+
+
 def run(
-    application: Annotated[
-        Path,
-        typer.Argument(metavar="APP", help="An application: app.yaml, or a Python file that defines `app`."),
-    ],
-    engine: Annotated[
-        str, typer.Option("--engine", metavar="NAME", help="What runs it. local: all nodes in this process.")
-    ] = "local",
-    sets: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Override a parameter of the application, such as rounds=3; repeatable.",
-        ),
-    ] = None,
+    application: Application,
+    engine: Engine = "local",
+    sets: Sets = None,
     seed: Seed = None,
     format: FormatOption = Format.TEXT,
     runs_dir: RunsDir = Path("runs"),
     data_dir: DataDir = None,
-    check: Annotated[
-        bool,
-        typer.Option(
-            "--check",
-            show_default=False,
-            help="Encode and decode every message, and find values changed after they were sent. Slower.",
-        ),
-    ] = False,
+    check: Check = False,
     debug: Debug = False,
 ) -> None:
     """Run an application, and show its progress and its curve.

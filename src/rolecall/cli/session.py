@@ -18,7 +18,7 @@ from msgspec import structs
 
 from rolecall.cli.data import use_data_dir
 from rolecall.cli.exit_codes import ExitCode
-from rolecall.cli.failures import Aborted, failure_of, reported
+from rolecall.cli.failures import Aborted, failure_of, reported, tell
 from rolecall.cli.interrupts import Interrupts
 from rolecall.cli.options import Format
 from rolecall.core.errors import ConfigError, MissingDependency, nearest
@@ -61,12 +61,10 @@ def attend(load: Callable[[], App], settings: Settings) -> None:
         if settings.format is Format.JSONL:
             stack.enter_context(redirect_stdout(sys.stderr))  # what roles print must not get among the events
         stack.callback(session.close)
+        stack.callback(lambda: _let_go(out) if session.output_closed else None)
         stack.enter_context(reported(session.failed, debug=settings.debug))
         code = session.run(load)
-    if session.output_closed:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # or Python complains when it flushes at exit
-        code = ExitCode.OUTPUT_CLOSED
-    raise typer.Exit(int(code))
+    raise typer.Exit(int(ExitCode.OUTPUT_CLOSED if session.output_closed else code))
 
 
 class _Session:
@@ -179,7 +177,9 @@ class _Session:
             _say(str(error))
 
     def _last_words(self, exit_code: int) -> None:
-        self.failed(structs.replace(failure_of(Aborted(exit_code - 128)), exit_code=exit_code))
+        failure = failure_of(Aborted(exit_code - 128))
+        self.failed(failure)
+        tell(failure, debug=False)
 
 
 def _reporter(format: Format, out: TextIO) -> Reporter:
@@ -187,6 +187,13 @@ def _reporter(format: Format, out: TextIO) -> Reporter:
     from rolecall.observe.progress import progress_for
 
     return EventStream(out) if format is Format.JSONL else progress_for(out)
+
+
+def _let_go(out: TextIO) -> None:
+    """Send what is left in a stream that nobody reads to nowhere; Python would complain at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, out.fileno())
+    os.close(nowhere)
 
 
 def _say(text: str) -> None:

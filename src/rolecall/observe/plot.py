@@ -60,7 +60,7 @@ def _draw(axes: Axes, points: Sequence[tuple[float, float]], name: str, colour: 
         markersize=3,
         linewidth=1.5,
     )
-    axes.annotate(f" {points[-1][1]:.4g}", points[-1], va="center", annotation_clip=False)
+    axes.annotate(f" {points[-1][1]:.3g}", points[-1], va="center", annotation_clip=False)
     axes.set_ylabel(name)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
