@@ -224,10 +224,8 @@ def _written(value: Any) -> Any:
         return {_key(key): _written(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_written(item) for item in value]
-    for kind in (str, bool, int, float):
-        if isinstance(value, kind):
-            return kind(value) if kind is not str else str.__str__(value)
-    return None if value is None else {"$live": _described(value)}
+    simple = value is None or type(value) in (str, bool, int, float)
+    return value if simple else {"$live": _described(value)}
 
 
 def _key(key: Any) -> Any:

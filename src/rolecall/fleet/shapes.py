@@ -34,6 +34,7 @@ __all__ = ("app_of", "shown", "tree_of")
 Reader = Callable[[Any, KeyPath, Marks], Any]
 
 _STRUCTS = (After, Alias, App, Call, ElementSpec, Later, Limits, Node, Preset, RoleSpec, Topology)
+_BESIDE = {App: ("include",)}  # keys of the file that are gone by now
 _TYPE_NAMES = {
     "str": "text",
     "int": "a whole number",
@@ -232,7 +233,7 @@ def _refuse_live(value: Any, path: KeyPath, marks: Marks) -> None:
             _refuse_live(item, (*path, index), marks)
 
 
-def _struct(type_: Any, what: str, also: tuple[str, ...] = (), **readers: Reader) -> Reader:
+def _struct(type_: Any, what: str, **readers: Reader) -> Reader:
     """Read a mapping into a struct, each key by its reader."""
     fields = {field.encode_name: field for field in msgspec.structs.fields(type_)}
 
@@ -242,7 +243,7 @@ def _struct(type_: Any, what: str, also: tuple[str, ...] = (), **readers: Reader
         found = _mapping(value, path, marks, what)
         for key in found:
             if key not in fields:
-                known = [*fields, *also]
+                known = [*fields, *_BESIDE.get(type_, ())]
                 hint = f"{nearest(key, known)} There are: {', '.join(known)}"
                 raise marks.error((*path, key), f"unknown key {key!r} in {what}", hint)
         for key, field in fields.items():
@@ -347,7 +348,6 @@ _until = _kinds(
 _app = _struct(
     App,
     "an application",
-    also=("include",),  # merged before this
     name=_text,
     parameters=_values,
     nodes=_dict_of(_node, "a mapping from names, such as client[1-10], to nodes"),

@@ -21,6 +21,7 @@ order.
 
 from __future__ import annotations
 
+import enum
 import math
 import os
 import random
@@ -84,12 +85,17 @@ def resolved(value: Any, place: Place, path: KeyPath, marks: Marks, key: KeyPath
 
 def plain(value: Any) -> Any:
     """Return an object of Python in the form that a file can hold, where it has one, and otherwise itself."""
-    if value is None or isinstance(value, (bool, int, float, str, dict)):
+    if value is None or isinstance(value, (dict, enum.Enum)):
         return value
-    if type(value) is tuple:
-        return list(value)
     if type(value).__module__ == "numpy" and getattr(value, "shape", None) == () and hasattr(value, "item"):
         return value.item()
+    for kind in (bool, int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    if isinstance(value, str):
+        return str.__str__(value)  # a `RoleId` is text like any other
+    if type(value) is tuple:
+        return list(value)
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     name = importing.reference(value) if callable(value) else None

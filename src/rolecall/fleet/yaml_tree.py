@@ -22,6 +22,7 @@ DEPTH_LIMIT = 40
 COPIES_LIMIT = 100_000  # values that aliases repeat: ten lines can stand for a billion
 DIGITS_LIMIT = 100
 
+_FOLDED = re.compile("[\r\x85\u2028\u2029\ufeff]")
 _TAG = "tag:yaml.org,2002:"
 _FORMS = {
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
@@ -65,7 +66,13 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def text(self, data: str) -> yaml.ScalarNode:
+        """Quote text with line ends that YAML would fold, so that they are written as escapes."""
+        style = '"' if _FOLDED.search(data) else None
+        return self.represent_scalar(_TAG + "str", data, style=style)
 
+
+_Dumper.add_representer(str, _Dumper.text)
 for _name, (_regex, _first) in _FORMS.items():
     for _class in (_Loader, _Dumper):
         _class.add_implicit_resolver(_TAG + _name, re.compile(rf"(?:{_regex})\Z"), _first)
