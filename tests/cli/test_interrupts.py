@@ -42,6 +42,7 @@ def test_the_second_signal_aborts(
     number: signal.Signals, code: int, uvloop: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     timers: list[tuple[float, list[object]]] = []
+    cancelled: list[bool] = []
 
     class Timer:
         daemon = False
@@ -51,6 +52,9 @@ def test_the_second_signal_aborts(
 
         def start(self) -> None:
             pass
+
+        def cancel(self) -> None:
+            cancelled.append(True)
 
     monkeypatch.setattr(threading, "Timer", Timer)
     words = Words()
@@ -65,6 +69,7 @@ def test_the_second_signal_aborts(
         anyio.run(interrupts.run, body, backend_options={"use_uvloop": uvloop})
     assert aborted.value.exit_code == code
     assert timers == [(2.0, [code])]  # what would end a process that does not come down
+    assert cancelled == [True]  # this one did
 
 
 def test_a_stop_asked_for_before_the_run_counts() -> None:

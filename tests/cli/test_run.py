@@ -220,6 +220,8 @@ def test_ctrl_c_twice_aborts(run: Run, tmp_path: Path, monkeypatch: pytest.Monke
 
         def start(self) -> None: ...
 
+        def cancel(self) -> None: ...
+
     monkeypatch.setattr("rolecall.cli.interrupts.threading.Timer", NoTimer)
     done = run(application(tmp_path, "Stubborn"), "--format", "jsonl")
     assert done.code == 130

@@ -43,6 +43,7 @@ class Interrupts(AbstractContextManager["Interrupts"]):
         self._scope: anyio.CancelScope | None = None
         self._asked = False
         self._signal: int | None = None
+        self._timer: threading.Timer | None = None
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
@@ -55,6 +56,8 @@ class Interrupts(AbstractContextManager["Interrupts"]):
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self._timer is not None:
+            self._timer.cancel()  # the run came down by itself
 
     async def run(self, body: Callable[[anyio.Event], Awaitable[T]]) -> T:
         """Await `body(stop)`, where `stop` is set by the first signal; raise `Aborted` after the second."""
@@ -84,9 +87,10 @@ class Interrupts(AbstractContextManager["Interrupts"]):
             self._abort(self._loop, Aborted(number).exit_code)
 
     def _abort(self, loop: asyncio.AbstractEventLoop, exit_code: int) -> None:
-        timer = threading.Timer(_GRACE_S, self._end, [exit_code])
-        timer.daemon = True
-        timer.start()
+        if self._timer is None:
+            self._timer = threading.Timer(_GRACE_S, self._end, [exit_code])
+            self._timer.daemon = True
+            self._timer.start()
         if self._scope is not None:
             self._soon(loop, self._scope.cancel)
 
