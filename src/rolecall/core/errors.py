@@ -303,10 +303,6 @@ class ApplicationFailed(RolecallError):
 
 
 def _sentence(text: str, addition: str) -> str:
-    """Join a statement and an optional piece of advice into one or two sentences."""
-    text = text.rstrip(".") + "."
-    return (
-        f"{text} {addition.strip().rstrip('.?')}{'?' if addition.strip().endswith('?') else '.'}"
-        if addition
-        else text
-    )
+    """Join a statement and an optional piece of advice; each ends with a full stop, if not as a question."""
+    parts = [part for part in (text.strip(), addition.strip()) if part]
+    return " ".join(part if part.endswith("?") else f"{part.rstrip('.')}." for part in parts)

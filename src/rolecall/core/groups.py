@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, get_args
 
 import msgspec
 
@@ -28,6 +29,7 @@ Role_co = TypeVar("Role_co", covariant=True)
 EventHandler: TypeAlias = Callable[[Any, RoleId, M], Coroutine[Any, Any, None]]
 MemberHandler: TypeAlias = Callable[[Any, RoleId], Coroutine[Any, Any, None]]
 Late: TypeAlias = Literal["cancel", "ignore", "keep"]
+_ROUNDING = 1e-9  # 0.07 * 100 is a little more than 7
 
 
 class Within(msgspec.Struct, frozen=True):
@@ -41,14 +43,28 @@ class Within(msgspec.Struct, frozen=True):
         """Return how many answers end the wait."""
         if self.quorum is None:
             return members
-        exact = self.quorum * members if isinstance(self.quorum, float) else self.quorum
-        return min(members, max(0, -int(-exact // 1)))
+        if isinstance(self.quorum, float):
+            return math.ceil(self.quorum * members - _ROUNDING)
+        return self.quorum
 
     def least(self, members: int) -> int:
         """Return how many answers the call fails without: the quorum, or one with only a deadline."""
         if self.quorum is None and self.deadline_s is not None:
             return min(1, members)
         return self.needed(members)
+
+    def check(self) -> None:
+        """Raise `ValueError` for what makes no sense."""
+        if isinstance(self.quorum, float) and not 0 < self.quorum <= 1:
+            raise ValueError(
+                f"within(quorum={self.quorum}): a share must be above 0 and at most 1; give an int for a number"
+            )
+        if isinstance(self.quorum, int) and self.quorum < 1:
+            raise ValueError(f"within(quorum={self.quorum}): at least one answer must be wanted")
+        if self.deadline_s is not None and not self.deadline_s > 0:
+            raise ValueError(f"within(deadline_s={self.deadline_s}): give a number of seconds above 0")
+        if self.late not in get_args(Late):
+            raise ValueError(f"within(late={self.late!r}): give one of {', '.join(map(repr, get_args(Late)))}")
 
 
 class Group(Generic[Role_co]):
@@ -160,13 +176,12 @@ class Group(Generic[Role_co]):
             late: what happens to those who have not answered: `cancel` their calls, `ignore` the answers, or
                 `keep` them for `replies.late` of a later call of the same channel.
 
-        A call to which too few answer raises `QuorumMissed`, which names each failure.
+        A call to which too few answer raises `QuorumMissed`, which names each failure; it is not even sent
+        where the group has too few members.
         """
-        if isinstance(quorum, float) and not 0 < quorum <= 1:
-            raise ValueError(
-                f"within(quorum={quorum}): a share must be above 0 and at most 1; give an int for a number"
-            )
-        return Group(self._host, self._relationship, self._ids, Within(quorum, deadline_s, late))
+        within = Within(quorum, deadline_s, late)
+        within.check()
+        return Group(self._host, self._relationship, self._ids, within)
 
     def call(
         self: Group[RoleT], channel: Callable[[RoleT], Endpoint[P, T]], *args: P.args, **kwargs: P.kwargs

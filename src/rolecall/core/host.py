@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Protocol
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rolecall.core.channels import Bound
 from rolecall.core.ends import GroupCall, InboxEnd, Subscription, TopicEnd
@@ -15,6 +13,9 @@ from rolecall.core.ids import RoleId
 from rolecall.core.inboxes import Inbox
 from rolecall.core.policies import Overflow
 from rolecall.core.topics import Topic
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ("Host",)
 

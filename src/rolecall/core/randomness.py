@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ("generator", "seed_for")
 
@@ -17,4 +19,6 @@ def seed_for(application_seed: int, *key: object) -> int:
 
 def generator(application_seed: int, *key: object) -> np.random.Generator:
     """Return a generator of its own for a key."""
+    import numpy as np  # not needed to write a role, and half of what importing rolecall would cost
+
     return np.random.Generator(np.random.PCG64(seed_for(application_seed, *key)))

@@ -7,15 +7,15 @@ from abc import ABCMeta
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
-import numpy as np
-
 from rolecall.core.annotations import remember_scope
 from rolecall.core.channels import Channel
 from rolecall.core.errors import LifecycleError
 from rolecall.core.ids import RoleId
-from rolecall.core.randomness import seed_for
+from rolecall.core.randomness import generator, seed_for
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from rolecall.core.host import Host
 
 __all__ = ("Extension", "Role")
@@ -102,7 +102,7 @@ class Role(metaclass=ABCMeta):  # noqa: B024 - abstract are the roles that leave
 
     def rng(self, purpose: str, step: int = 0) -> np.random.Generator:
         """Return a generator that depends on the application's seed, the role, `purpose` and `step` alone."""
-        return np.random.Generator(np.random.PCG64(self.seed(purpose, step)))
+        return generator(self._host.seed, self._host.id, purpose, step)
 
     def seed(self, purpose: str, step: int = 0) -> int:
         """Return the seed that `rng` would use, for libraries that take one."""

@@ -207,8 +207,7 @@ def _name_classes(spec: dict[str, Any]) -> None:
     if "extensions" in spec:
         spec["extensions"] = [_name(extension) for extension in spec["extensions"]]
     if "value" in spec:
-        written = _written(spec["value"])
-        spec["value"] = {"$live": _described(spec["value"])} if _has_object(written) else written
+        spec["value"] = spec["value"] if _is_data(spec["value"]) else {"$live": _described(spec["value"])}
     for element in spec.get("elements", {}).values():
         _name_classes(element)
 
@@ -232,10 +231,13 @@ def _key(key: Any) -> Any:
     return key if isinstance(key, (bool, int, float)) else str(key)
 
 
-def _has_object(written: Any) -> bool:
-    if isinstance(written, dict):
-        return "$live" in written or "$import" in written or any(map(_has_object, written.values()))
-    return isinstance(written, list) and any(map(_has_object, written))
+def _is_data(value: Any) -> bool:
+    """Say whether a file gives the very same value back."""
+    if type(value) is dict:
+        return all(map(_is_data, (*value, *value.values())))
+    if type(value) is list:
+        return all(map(_is_data, value))
+    return value is None or type(value) in (str, bool, int, float)
 
 
 def _described(value: Any) -> str:

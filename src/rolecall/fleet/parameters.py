@@ -125,13 +125,22 @@ class Parameters:
         return found
 
     def replaced(self, value: Any, path: KeyPath) -> Any:
-        """Return a tree with the references in its keys and texts replaced; other objects stay."""
+        """Return a tree with the references in its keys and texts replaced.
+
+        Other objects stay, and so does a list or dict in which nothing was to be replaced: it may be an element that
+        other code holds too.
+        """
         if isinstance(value, str):
             return self.text(value, path)
         if isinstance(value, dict):
-            return self.mapping(value, path)
+            found = self.mapping(value, path)
+            same = len(found) == len(value) and all(
+                found.get(key, found) is item for key, item in value.items()
+            )
+            return value if same else found
         if type(value) is list:
-            return [self.replaced(item, (*path, index)) for index, item in enumerate(value)]
+            items = [self.replaced(item, (*path, index)) for index, item in enumerate(value)]
+            return value if all(new is old for new, old in zip(items, value, strict=True)) else items
         return value
 
     def mapping(self, value: dict[Any, Any], path: KeyPath) -> dict[Any, Any]:

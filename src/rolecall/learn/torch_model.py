@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rolecall.core.errors import CallerError, ConfigError, MissingDependency, WrongType
 from rolecall.core.tensors import Tensors
@@ -208,7 +208,7 @@ def _require_callable(factory: object) -> None:
 def _sized(module: nn.Module) -> nn.Module:
     from torch.nn.parameter import is_lazy
 
-    values: list[tuple[str, object]] = list(module.named_parameters())
+    values: list[tuple[str, Any]] = list(module.named_parameters())
     unsized = next((name for name, value in values if is_lazy(value)), None)
     if unsized is not None:
         hint = "Run the module once on a sample before you hand it over, or use layers of known size"

@@ -40,7 +40,7 @@ _LOSSES: dict[str, Loss] = {
     "mse": F.mse_loss,
     "l1": F.l1_loss,
 }
-_TEST_BATCH = 1000
+_TEST_BATCH = 500
 
 
 def loss_by_name(choice: str | Loss) -> Loss:

@@ -434,6 +434,7 @@ class RoleInstance:
         if self.draining and (resumable or handling is None):
             raise Parked
         if self.status not in (Status.PAUSING, Status.PAUSED):
+            await anyio.lowlevel.checkpoint()  # a routine may await nothing else
             return
         if resumable:
             raise Parked
