@@ -1,12 +1,16 @@
-"""`import rolecall` and `rolecall --help` answer at once: they load none of the heavy packages."""
+"""`import rolecall` and `rolecall --help` answer at once: they load none of the heavy packages.
+
+Processor time is what is bounded: on an idle machine that is the time that passes, and on a busy one it stays
+the same.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -30,15 +34,21 @@ print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})), file
 """
 
 
+def children_s() -> float:
+    """Return the processor seconds that this process's ended children took."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
 def run(code: str) -> tuple[float, set[str]]:
-    """Run code in a new interpreter; return the seconds it took in all, and the packages it loaded."""
+    """Run code in a new interpreter; return the processor seconds it took, and the packages it loaded."""
     # As for users, modules compiled once are kept; a machine that forbids it would measure the compiler.
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    started = time.perf_counter()
+    before_s = children_s()
     done = subprocess.run(
         [sys.executable, "-c", code + REPORT], env=environment, capture_output=True, text=True, check=False
     )
-    took_s = time.perf_counter() - started
+    took_s = children_s() - before_s
     assert done.returncode == 0, done.stderr
     return took_s, set(json.loads(done.stderr.splitlines()[-1]))
 
