@@ -73,7 +73,9 @@ def test_matching(pattern: str, name: str, expected: bool) -> None:
 
 
 @given(st.integers(0, 1500), st.integers(0, 60), st.sampled_from([0, 3, 4]), st.integers(0, 1700))
-def test_a_range_matches_exactly_the_names_it_expands_to(low: int, length: int, width: int, other: int) -> None:
+def test_a_range_matches_exactly_the_names_it_expands_to(
+    low: int, length: int, width: int, other: int
+) -> None:
     pattern = f"n[{low:0{width}d}-{low + length:0{width}d}]x"
     names = expand_range(pattern)
     assert len(names) == length + 1
@@ -90,7 +92,14 @@ def test_the_natural_order_does_not_depend_on_the_order_before(names: list[str],
 
 
 def test_numbers_compare_by_value() -> None:
-    assert sorted(["c10", "c2", "c1", "b", "c02", "c"], key=natural_key) == ["b", "c", "c1", "c02", "c2", "c10"]
+    assert sorted(["c10", "c2", "c1", "b", "c02", "c"], key=natural_key) == [
+        "b",
+        "c",
+        "c1",
+        "c02",
+        "c2",
+        "c10",
+    ]
 
 
 def test_a_number_of_any_length_has_its_place() -> None:
@@ -101,6 +110,8 @@ def test_selecting_gives_the_natural_order() -> None:
     assert select("c*/t", ["c10/t", "c2/t", "c1/x", "d/t"]) == ["c2/t", "c10/t"]
 
 
-@pytest.mark.parametrize(("text", "expected"), [("client1", False), ("client*", True), ("c?", True), ("c[1-2]", True)])
+@pytest.mark.parametrize(
+    ("text", "expected"), [("client1", False), ("client*", True), ("c?", True), ("c[1-2]", True)]
+)
 def test_what_is_a_pattern(text: str, expected: bool) -> None:
     assert is_pattern(text) is expected

@@ -12,7 +12,17 @@ from rolecall.core.errors import ConfigError
 from rolecall.core.topologies import check, neighbours, topologies
 
 MEMBERS = [f"client{index}/gossip" for index in range(1, 11)]
-ALL = ["complete", "ring", "line", "star", "star(client4)", "grid", "regular(4)", "small-world(4, 0.2)", "random(0.5)"]
+ALL = [
+    "complete",
+    "ring",
+    "line",
+    "star",
+    "star(client4)",
+    "grid",
+    "regular(4)",
+    "small-world(4, 0.2)",
+    "random(0.5)",
+]
 
 
 def reachable(graph: dict[str, list[str]], start: str) -> set[str]:
@@ -54,8 +64,13 @@ def test_shapes() -> None:
     assert neighbours("star(c)", ["a/x", "b/x", "c/x"])["c/x"] == ["a/x", "b/x"]
     assert neighbours("complete", ["a", "b", "c"])["b"] == ["a", "c"]
     assert neighbours("grid", list("abcdef")) == {
-        "a": ["b", "d"], "b": ["a", "c", "e"], "c": ["b", "f"], "d": ["a", "e"], "e": ["b", "d", "f"], "f": ["c", "e"]
-    }  # fmt: skip
+        "a": ["b", "d"],
+        "b": ["a", "c", "e"],
+        "c": ["b", "f"],
+        "d": ["a", "e"],
+        "e": ["b", "d", "f"],
+        "f": ["c", "e"],
+    }
 
 
 @given(st.integers(2, 40))
@@ -80,10 +95,17 @@ def test_seeds_give_different_graphs_and_each_seed_the_same() -> None:
 
 def test_another_process_with_other_hashes_draws_the_same_graph() -> None:
     specs = ["regular(4)", "small-world(4, 0.3)", "random(0.4)"]
-    code = f"from rolecall.core.topologies import neighbours\nprint([neighbours(s, {MEMBERS}, 5) for s in {specs}])"
+    code = (
+        f"from rolecall.core.topologies import neighbours\nprint([neighbours(s, {MEMBERS}, 5) for s in "
+        f"{specs}])"
+    )
     for hashes in ("1", "2"):
         done = subprocess.run(
-            [sys.executable, "-c", code], env={"PYTHONHASHSEED": hashes}, capture_output=True, text=True, check=True
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": hashes},
+            capture_output=True,
+            text=True,
+            check=True,
         )
         assert done.stdout.strip() == str([neighbours(spec, MEMBERS, 5) for spec in specs])
 
@@ -131,17 +153,22 @@ def test_a_specification_is_checked_without_members() -> None:
 
 def test_edges_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "edges.txt"
-    file.write_text("# the plant\nclient1 client2\nclient2/gossip client3  # a slow one\nclient1 client99\n\n")
+    file.write_text(
+        "# the plant\nclient1 client2\nclient2/gossip client3  # a slow one\nclient1 client99\n\n"
+    )
     graph = neighbours(f"file({file})", MEMBERS[:4])
     assert graph == {
-        MEMBERS[0]: [MEMBERS[1]], MEMBERS[1]: [MEMBERS[0], MEMBERS[2]], MEMBERS[2]: [MEMBERS[1]], MEMBERS[3]: []
-    }  # fmt: skip
+        MEMBERS[0]: [MEMBERS[1]],
+        MEMBERS[1]: [MEMBERS[0], MEMBERS[2]],
+        MEMBERS[2]: [MEMBERS[1]],
+        MEMBERS[3]: [],
+    }
 
 
 def test_a_wrong_line_in_a_file_is_named(tmp_path: Path) -> None:
     file = tmp_path / "edges.txt"
     file.write_text("client1 client2\nclient1\n")
-    with pytest.raises(ConfigError, match="edges.txt:2: found 1 names, expected two"):
+    with pytest.raises(ConfigError, match=r"edges.txt:2: found 1 names, expected two"):
         neighbours(f"file({file})", MEMBERS)
 
 

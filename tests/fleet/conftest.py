@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROLES = '''
+ROLES = """
 from __future__ import annotations
 
 from abc import abstractmethod
@@ -70,7 +70,7 @@ class Store(rc.Role):
 
 
 class NoRole: ...
-'''
+"""
 
 APP = """
 name: small

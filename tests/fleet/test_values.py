@@ -22,7 +22,11 @@ def settled(value: Any, ordinal: int = 2, seed: int = 7, key: tuple[str, ...] = 
 
 
 def test_what_the_node_gives() -> None:
-    assert settled({"index": "$ordinal", "of": "$count", "seed": "$seed"}) == {"index": 2, "of": 10, "seed": 7}
+    assert settled({"index": "$ordinal", "of": "$count", "seed": "$seed"}) == {
+        "index": 2,
+        "of": 10,
+        "seed": 7,
+    }
     assert settled(["$node", "$role"]) == ["client3", "client3/trainer"]
     assert settled("part-$ordinal-of-$count.npz") == "part-2-of-10.npz"
 
@@ -81,7 +85,13 @@ def test_a_random_value_does_not_depend_on_the_order_of_keys(order: list[str]) -
 
 def test_random_values_differ_by_key_role_and_seed() -> None:
     form = {"$random": {"uniform": [0, 1]}}
-    found = [settled(form), settled(form, 3), settled(form, seed=8), settled({"a": form})["a"], settled([form])[0]]
+    found = [
+        settled(form),
+        settled(form, 3),
+        settled(form, seed=8),
+        settled({"a": form})["a"],
+        settled([form])[0],
+    ]
     assert len(set(found)) == len(found)
 
 
@@ -89,11 +99,16 @@ def test_random_values_are_the_same_in_another_process() -> None:
     code = (
         "from rolecall.fleet.values import Place, resolved\nfrom rolecall.fleet.marks import Marks\n"
         "f = {'$random': {'uniform': [0, 1]}}\n"
-        "print(resolved({'a': f, 'b': {'$random': {'choice': list('abcdef')}}}, Place('n', 'n/r', 0, 1, 7), (), Marks('')))"
+        "print(resolved({'a': f, 'b': {'$random': {'choice': list('abcdef')}}}, Place('n', 'n/r', 0, "
+        "1, 7), (), Marks('')))"
     )
     outputs = {
         subprocess.run(
-            [sys.executable, "-c", code], env={"PYTHONHASHSEED": hashes}, capture_output=True, text=True, check=True
+            [sys.executable, "-c", code],
+            env={"PYTHONHASHSEED": hashes},
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         for hashes in ("1", "2")
     }
@@ -102,16 +117,25 @@ def test_random_values_are_the_same_in_another_process() -> None:
 
 def test_objects_of_python_get_the_form_that_a_file_can_hold() -> None:
     live = object()
-    found = settled({"a": (1, (2,)), "b": np.float64(0.5), "c": Path("x/y"), "d": matches, "e": live, "f": np.int64(3)})
+    found = settled(
+        {"a": (1, (2,)), "b": np.float64(0.5), "c": Path("x/y"), "d": matches, "e": live, "f": np.int64(3)}
+    )
     assert found == {
-        "a": [1, [2]], "b": 0.5, "c": "x/y", "d": {"$import": "rolecall.core.patterns:matches"}, "e": live, "f": 3
-    }  # fmt: skip
+        "a": [1, [2]],
+        "b": 0.5,
+        "c": "x/y",
+        "d": {"$import": "rolecall.core.patterns:matches"},
+        "e": live,
+        "f": 3,
+    }
     assert type(found["b"]) is float
     assert imported(found, "app")["d"] is matches
 
 
 def test_an_import_that_leads_nowhere_is_named() -> None:
-    with pytest.raises(ConfigError, match="roles.a.options.fn: the module rolecall.core.patterns has no 'match'"):
+    with pytest.raises(
+        ConfigError, match=r"roles.a.options.fn: the module rolecall.core.patterns has no 'match'"
+    ):
         imported({"fn": {"$import": "rolecall.core.patterns:match"}}, "roles.a.options")
 
 

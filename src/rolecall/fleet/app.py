@@ -9,7 +9,7 @@ and options may hold values that differ from node to node (`$ordinal`, `{$random
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -73,7 +73,7 @@ class ElementSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
     class_: ClassRef | None = field(default=None, name="class")
     factory: FactoryRef | None = None
     value: Any | UnsetType = UNSET
-    options: dict[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     initialize: FactoryRef | None = None
     share: Literal["role", "node"] = "role"
     save: str | None = None
@@ -88,18 +88,18 @@ class RoleSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     """
 
     class_: ClassRef = field(name="class")
-    options: dict[str, Any] = field(default_factory=dict)
-    elements: dict[str, ElementSpec] = field(default_factory=dict)
-    extensions: list[ClassRef] = field(default_factory=list)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    elements: Mapping[str, ElementSpec] = field(default_factory=dict)
+    extensions: Sequence[ClassRef] = field(default_factory=list)
     on_failure: OnFailure | None = None
 
 
 class Preset(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What every role of a class gets, unless the role says otherwise."""
 
-    options: dict[str, Any] = field(default_factory=dict)
-    elements: dict[str, ElementSpec] = field(default_factory=dict)
-    extensions: list[ClassRef] = field(default_factory=list)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    elements: Mapping[str, ElementSpec] = field(default_factory=dict)
+    extensions: Sequence[ClassRef] = field(default_factory=list)
     on_failure: OnFailure | None = None
 
 
@@ -126,7 +126,7 @@ class Call(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A call that starts the application: `role.channel`, and the arguments."""
 
     call: str
-    with_: dict[str, Any] = field(default_factory=dict, name="with")
+    with_: Mapping[str, Any] = field(default_factory=dict, name="with")
 
     @property
     def role(self) -> str:
@@ -170,17 +170,17 @@ class App(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
     """
 
     name: str
-    parameters: dict[str, Any] = field(default_factory=dict)
-    nodes: dict[str, Node] = field(default_factory=dict)
-    roles: dict[str, dict[str, RoleSpec]] = field(default_factory=dict)
-    relationships: dict[str, dict[str, Target]] = field(default_factory=dict)
-    presets: dict[str, Preset] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+    roles: Mapping[str, Mapping[str, RoleSpec]] = field(default_factory=dict)
+    relationships: Mapping[str, Mapping[str, Target]] = field(default_factory=dict)
+    presets: Mapping[str, Preset] = field(default_factory=dict)
     start: Start = None
     until: Until = "all-returned"
     on_failure: OnFailure = "fail"
     seed: Whole | None = None
     limits: Limits = field(default_factory=Limits)
-    import_from: list[str] = field(default_factory=list)
+    import_from: Sequence[str] = field(default_factory=list)
     is_expanded: bool = field(default=False, name="expanded")
 
     @classmethod

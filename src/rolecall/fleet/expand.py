@@ -59,7 +59,7 @@ def _with_marks(app: App, marks: Marks) -> App:
 def _substituted(app: App, sets: Sequence[str]) -> App:
     """Return the application with its parameters overridden and put in, and its shape checked again."""
     tree = tree_of(app)
-    parameters = Parameters(overridden(app.parameters, sets), app.marks)
+    parameters = Parameters(overridden(dict(app.parameters), sets), app.marks)
     ready = {key: parameters.replaced(value, (key,)) for key, value in tree.items() if key != "parameters"}
     return app_of({**ready, "parameters": parameters.resolved()}, parameters.marks)
 

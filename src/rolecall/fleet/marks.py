@@ -16,43 +16,50 @@ _PLAIN = re.compile(r"[A-Za-z0-9_*?/:${},\-\[\]]+")
 
 
 class Mark(NamedTuple):
-    """A place in a file: `line` counts from 1, `path` is the key as it was written there."""
+    """A place in a file; `line` counts from 1."""
 
     file: str
     line: int
-    path: KeyPath
 
 
 class Marks:
     """The places of an application's keys, in the file or files it was read from.
 
     An application made in Python has no places: its keys are named after `source` alone. `directory` is where
-    the file stands, from which relative paths lead.
+    the file stands, from which relative paths lead. What has moved since it was written (a role of `client*` to
+    `client1`) is named where it was written.
     """
 
     def __init__(
-        self, source: str, places: Mapping[KeyPath, Mark] | None = None, directory: str | None = None
+        self,
+        source: str,
+        places: Mapping[KeyPath, Mark] | None = None,
+        directory: str | None = None,
+        moves: Mapping[KeyPath, KeyPath] | None = None,
     ) -> None:
         self.source, self.directory = source, directory
-        self.places = dict(places or {})
+        self._places = places or {}
+        self._moves = moves or {}
 
     def where(self, path: KeyPath) -> str:
         """Return file, line and key of the part at `path`, or of the nearest around it."""
-        mark = self.mark(path)
-        if mark is None:
-            return f"{self.source}: {dotted(path)}" if path else self.source
-        return f"{mark.file}:{mark.line}: {dotted(mark.path)}" if mark.path else f"{mark.file}:{mark.line}"
+        mark, written = self.mark(path), dotted(self.written(path))
+        place = f"{mark.file}:{mark.line}" if mark else self.source
+        return f"{place}: {written}" if written else place
 
     def mark(self, path: KeyPath) -> Mark | None:
-        """Return where the part at `path` was written, with the line of the nearest part that has one."""
-        for length in range(len(path), -1, -1):
-            mark = self.places.get(path[:length])
-            if mark is not None:
-                written = (*mark.path, *path[length:])
-                if mark.path == path[:length]:
-                    return mark._replace(path=written)
-                return self.mark(written)  # a role of `client*` that is on `client1` has its keys there
-        return None
+        """Return where the part at `path` was written, or the nearest part around it that has a line."""
+        written = self.written(path)
+        around = (self._places.get(written[:length]) for length in range(len(written), -1, -1))
+        return next((mark for mark in around if mark is not None), None)
+
+    def written(self, path: KeyPath) -> KeyPath:
+        """Return the path under which a part was written."""
+        for length in range(len(path), 0, -1):
+            before = self._moves.get(path[:length])
+            if before is not None:
+                return (*before, *path[length:])
+        return path
 
     def error(self, path: KeyPath, problem: str, hint: str = "") -> ConfigError:
         """Return an error about the part at `path`."""
@@ -60,9 +67,8 @@ class Marks:
 
     def moved(self, moves: Mapping[KeyPath, KeyPath]) -> Marks:
         """Return marks that find each part under its new path (the key) at its old one (the value)."""
-        found = {new: self.mark(old) for new, old in moves.items() if new != old}
-        moved = {new: mark for new, mark in found.items() if mark is not None}
-        return Marks(self.source, {**self.places, **moved}, self.directory)
+        composed = {new: self.written(old) for new, old in moves.items()}
+        return Marks(self.source, self._places, self.directory, {**self._moves, **composed})
 
 
 def dotted(path: KeyPath) -> str:

@@ -127,8 +127,8 @@ class Parameters:
     def replaced(self, value: Any, path: KeyPath) -> Any:
         """Return a tree with the references in its keys and texts replaced.
 
-        Other objects stay, and so does a list or dict in which nothing was to be replaced: it may be an element that
-        other code holds too.
+        Other objects stay, and so does a list or dict with nothing to replace in it: it may be an element
+        that other code holds too.
         """
         if isinstance(value, str):
             return self.text(value, path)

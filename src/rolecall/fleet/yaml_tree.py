@@ -200,7 +200,7 @@ class _Builder:
         return _SCALARS[kind](text)
 
     def mark(self, node: yaml.Node, path: KeyPath) -> None:
-        self.places.setdefault(path, Mark(self.source, node.start_mark.line + 1, path))
+        self.places.setdefault(path, Mark(self.source, node.start_mark.line + 1))
 
     def tagged(self, node: yaml.Node, path: KeyPath) -> ConfigError:
         tag = node.tag.replace(_TAG, "!!")
