@@ -239,7 +239,8 @@ async def test_a_relationship_that_is_not_configured() -> None:
 
 async def test_a_call_to_something_that_is_no_channel() -> None:
     message = await seen("no_channel")
-    assert "a/user failed in main: NotAChannel: 'ad' is not a channel of b/store (Store). Did you mean 'add'?" in message
+    assert "a/user failed in main: NotAChannel: 'ad' is not a channel of b/store (Store)." in message
+    assert "Did you mean 'add'?" in message
 
 
 async def test_a_wrong_argument() -> None:

@@ -11,10 +11,9 @@ COMMANDS = ([], ["demo"], ["run"], ["data"], ["data", "list"], ["doctor"])
 LOADED = """
 import sys
 import rolecall
-before = set(sys.modules)
 from rolecall.cli import main
 assert main(["--help"]) == 0
-loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
+loaded = {name.partition(".")[0] for name in sys.modules}
 heavy = loaded & {"torch", "numpy", "matplotlib", "networkx", "sklearn"}
 sys.exit(f"loaded {sorted(heavy)}" if heavy else 0)
 """

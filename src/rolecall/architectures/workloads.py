@@ -48,8 +48,9 @@ def client_data(
         if clients is not None and clients != len(data):
             raise ConfigError("data", f"found {len(data)} data sets for {clients} clients", hint="Give one for each")
         return [rc.ElementSpec(value=part) for part in data]
-    options = {"dataset": data, "partition": partition, "of": clients or 10}
-    return [rc.ElementSpec(factory=shard, options={**options, "index": i}) for i in range(options["of"])]  # type: ignore[call-overload]
+    count = clients or 10
+    shared = {"dataset": data, "partition": partition, "of": count}
+    return [rc.ElementSpec(factory=shard, options={**shared, "index": index}) for index in range(count)]
 
 
 def test_element(data: str | Dataset | Sequence[Dataset], test: str | Dataset | None) -> rc.ElementSpec | None:

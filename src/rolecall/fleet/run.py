@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import hashlib
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -102,15 +106,12 @@ def run_sync(app: App | str | Path, **options: Any) -> History:
 
     Inside a running event loop, as in a notebook, the run gets a thread and a loop of its own.
     """
-    import asyncio
-    import functools
-    from concurrent.futures import ThreadPoolExecutor
-
     main = functools.partial(run, app, **options)
+    start = functools.partial(anyio.run, main, backend_options={"use_uvloop": find_spec("uvloop") is not None})
     if asyncio._get_running_loop() is None:
-        return anyio.run(main)
+        return start()
     with ThreadPoolExecutor(1, thread_name_prefix="rolecall-run") as pool:
-        return pool.submit(anyio.run, main).result()
+        return pool.submit(start).result()
 
 
 def _prepared(app: App | str | Path, sets: tuple[str, ...], seed: int | None) -> Deployment:
