@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import fnmatch
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,16 +68,29 @@ def test_the_limit_is_told_from_its_square_before_any_name_is_made() -> None:
         ("a.c", "abc", False),
         ("a**b", "ab", True),
         ("server", "server", True),
+        ("*a*b", "xaaxb", True),
+        ("*ab*b", "aab", False),
+        ("*", "", True),
+        ("a*/b*c*d", "a1/bxcxd", True),
+        ("x*[5,151]*1", "x151", True),
+        ("a|b(c", "a|b(c", True),
     ],
 )
 def test_matching(pattern: str, name: str, expected: bool) -> None:
     assert matches(pattern, name) is expected
 
 
+@given(st.text("ab*?", max_size=8), st.text("ab", max_size=8))
+def test_stars_and_question_marks_mean_what_they_do_in_a_shell(pattern: str, name: str) -> None:
+    assert matches(pattern, name) is fnmatch.fnmatchcase(name, pattern)
+
+
+def test_many_stars_take_no_time_to_speak_of() -> None:
+    assert not matches("*a" * 30 + "b", "a" * 200)
+
+
 @given(st.integers(0, 1500), st.integers(0, 60), st.sampled_from([0, 3, 4]), st.integers(0, 1700))
-def test_a_range_matches_exactly_the_names_it_expands_to(
-    low: int, length: int, width: int, other: int
-) -> None:
+def test_a_range_matches_exactly_the_names_it_expands_to(low: int, length: int, width: int, other: int) -> None:
     pattern = f"n[{low:0{width}d}-{low + length:0{width}d}]x"
     names = expand_range(pattern)
     assert len(names) == length + 1
@@ -110,8 +125,6 @@ def test_selecting_gives_the_natural_order() -> None:
     assert select("c*/t", ["c10/t", "c2/t", "c1/x", "d/t"]) == ["c2/t", "c10/t"]
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"), [("client1", False), ("client*", True), ("c?", True), ("c[1-2]", True)]
-)
+@pytest.mark.parametrize(("text", "expected"), [("client1", False), ("client*", True), ("c?", True), ("c[1-2]", True)])
 def test_what_is_a_pattern(text: str, expected: bool) -> None:
     assert is_pattern(text) is expected

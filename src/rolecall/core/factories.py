@@ -32,9 +32,7 @@ def factory(name: str) -> Callable[[F], F]:
             raise DeclarationError(place, "a factory's name is one or more characters without a colon")
         known = _FACTORIES.get(name)
         if known is not None and _origin(known) != _origin(function):
-            raise DeclarationError(
-                place, f"the name is taken by {_origin(known)}", hint="Choose another name"
-            )
+            raise DeclarationError(place, f"the name is taken by {_origin(known)}", hint="Choose another name")
         _FACTORIES[name] = function
         return function
 

@@ -136,16 +136,30 @@ def _span(text: str, item: str) -> _Span:
 
 @lru_cache(maxsize=4096)
 def _compiled(pattern: str) -> re.Pattern[str]:
+    first, *others = _segments(pattern)
+    regex = first
+    for segment in others[:-1]:
+        # The first place where a fixed text fits is as good as any later one, so there is nothing to go back for;
+        # without saying so, a name could take time that grows with a power of its length. Ranges vary in length.
+        regex += f"[^/]*{segment}" if "(?:" in segment else f"(?>[^/]*?{segment})"
+    return re.compile(regex + (f"[^/]*{others[-1]}" if others else "") + r"\Z")
+
+
+def _segments(pattern: str) -> list[str]:
+    """Return the regular expressions of what stands between the stars of a pattern."""
     literals, ranges = _parse(pattern)
-    regex = _literal_regex(literals[0])
-    for spans, literal in zip(ranges, literals[1:], strict=True):
-        regex += f"(?:{'|'.join(span.regex() for span in spans)}){_literal_regex(literal)}"
-    return re.compile(regex + r"\Z")
+    found = [""]
+    for literal, spans in itertools.zip_longest(literals, ranges):
+        head, *tail = (_literal_regex(part) for part in re.split(r"\*+", literal))
+        found[-1] += head
+        found.extend(tail)
+        if spans is not None:
+            found[-1] += f"(?:{'|'.join(span.regex() for span in spans)})"
+    return found
 
 
 def _literal_regex(literal: str) -> str:
-    collapsed = re.sub(r"\*+", "*", literal)
-    return "".join({"*": "[^/]*", "?": "[^/]"}.get(sign, re.escape(sign)) for sign in collapsed)
+    return "".join("[^/]" if sign == "?" else re.escape(sign) for sign in literal)
 
 
 def matches(pattern: str, name: str) -> bool:

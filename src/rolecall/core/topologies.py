@@ -109,9 +109,7 @@ def _graph(text: str, members: tuple[str, ...], seed: int) -> dict[str, list[str
     digest = blake2b(f"{seed}/{text}".encode(), digest_size=8).digest()
     found: dict[str, set[str]] = {member: set() for member in members}
     if len(members) > 1:
-        for one, other in _KINDS[spec.name].edges(
-            spec, members, random.Random(int.from_bytes(digest, "big"))
-        ):
+        for one, other in _KINDS[spec.name].edges(spec, members, random.Random(int.from_bytes(digest, "big"))):
             found[one].add(other)
             found[other].add(one)
     return {member: sorted(others - {member}, key=natural_key) for member, others in found.items()}
@@ -241,9 +239,7 @@ def _pairs(spec: _Spec, path: Path) -> list[tuple[str, str]]:
         if len(names) == 2:
             pairs.append((names[0], names[1]))
         elif names:
-            raise ConfigError(
-                f"{path}:{number}", f"found {len(names)} names, expected two", hint="One edge a line"
-            )
+            raise ConfigError(f"{path}:{number}", f"found {len(names)} names, expected two", hint="One edge a line")
     return pairs
 
 

@@ -98,9 +98,7 @@ def _include(path: Path, name: str, key: KeyPath, marks: Marks, chain: tuple[Pat
         raise marks.error(key, f"there is no file {target}", hint)
     circle = (*chain, path.resolve())
     if target.resolve() in circle:
-        names = " -> ".join(
-            file.name for file in (*circle[circle.index(target.resolve()) :], target.resolve())
-        )
+        names = " -> ".join(file.name for file in (*circle[circle.index(target.resolve()) :], target.resolve()))
         raise marks.error(key, f"the files include each other in a circle: {names}")
     if len(circle) > INCLUDES_LIMIT:
         raise marks.error(key, f"the files include each other more than {INCLUDES_LIMIT} deep")
@@ -134,10 +132,11 @@ def _is_form(value: dict[Any, Any]) -> bool:
 
 
 def _from_python(path: Path) -> App:
-    importing.search_in([str(path.resolve().parent)])
     module = _run(path)
     app = vars(module).get("app")
     if isinstance(app, App):
+        if "marks" not in app.__dict__:
+            app.__dict__["marks"] = Marks(str(path), directory=str(path.resolve().parent))
         return app
     others = [name for name, value in vars(module).items() if isinstance(value, App)]
     hint = f"It has {others[0]!r}: write `app = {others[0]}`" if others else "Write `app = rc.App(...)`"
@@ -147,10 +146,12 @@ def _from_python(path: Path) -> App:
 
 def _run(path: Path) -> Any:
     """Import a file, under its own name where that is free: its classes are found again by it."""
-    spec = importlib.util.find_spec(path.stem) if path.stem.isidentifier() else None
-    free = spec is not None and spec.origin is not None and Path(spec.origin).resolve() == path.resolve()
+    directory, name = importing.home_of(path)
+    importing.search_in([str(directory)])
     try:
-        return importlib.import_module(path.stem) if free else _run_aside(path)
+        spec = importlib.util.find_spec(name)
+        free = spec is not None and spec.origin is not None and Path(spec.origin).resolve() == path.resolve()
+        return importlib.import_module(name) if free else _run_aside(path)
     except Exception as error:
         raise ConfigError(str(path), f"importing it failed: {importing.described(error)}") from error
 

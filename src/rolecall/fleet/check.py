@@ -55,9 +55,7 @@ def _report(app: App, problems: list[_Problem]) -> ConfigError:
         roles = alike.setdefault((app.marks.where(problem.path), problem.text, problem.hint), [])
         if problem.role:
             roles.append(problem.role)
-    errors = [
-        ConfigError(where, text + _of(roles), hint=hint) for (where, text, hint), roles in alike.items()
-    ]
+    errors = [ConfigError(where, text + _of(roles), hint=hint) for (where, text, hint), roles in alike.items()]
     if len(errors) == 1:
         return errors[0]
     lines = [f"  {error}" for error in errors[:SHOWN]]
@@ -115,9 +113,7 @@ class _Check:
         except importing.NotFound as error:
             return None, [_Problem((*path, "class"), error.problem, error.hint)]
         if not (isinstance(base, type) and issubclass(base, Role)):
-            return None, [
-                _Problem((*path, "class"), f"{spec.class_} is no role class", "Derive it from rc.Role")
-            ]
+            return None, [_Problem((*path, "class"), f"{spec.class_} is no role class", "Derive it from rc.Role")]
         extensions: list[Any] = []
         for index, extension in enumerate(spec.extensions):
             try:
@@ -136,9 +132,7 @@ class _Check:
 
     # --------------------------------------------------------------------------------------------- elements
 
-    def elements(
-        self, spec: RoleSpec, declared: Declarations, role: str, path: KeyPath
-    ) -> Iterator[_Problem]:
+    def elements(self, spec: RoleSpec, declared: Declarations, role: str, path: KeyPath) -> Iterator[_Problem]:
         """Yield what is wrong with the elements of a role."""
         for name, element in spec.elements.items():
             place = (*path, "elements", name)
@@ -153,9 +147,7 @@ class _Check:
                 hint = f"Write `elements: {{{name}: {{class: module:ClassName}}}}`"
                 yield _Problem(path, text, hint, role)
 
-    def element(
-        self, spec: ElementSpec, declared: ElementDeclaration, role: str, path: KeyPath
-    ) -> Iterator[_Problem]:
+    def element(self, spec: ElementSpec, declared: ElementDeclaration, role: str, path: KeyPath) -> Iterator[_Problem]:
         """Yield what is wrong with what fills an element."""
         found: dict[str, Any] = {}
         for key, name in (("class", spec.class_), ("factory", spec.factory), ("initialize", spec.initialize)):
@@ -196,9 +188,7 @@ class _Check:
     def unconfigured(self, wanted: RelationshipDeclaration, role: str) -> _Problem:
         """Return the problem of a relationship that is declared and leads nowhere."""
         node = role.partition("/")[0]
-        text = (
-            f"{type_name(self.classes[role].role_class)} works with {wanted.name!r}, which is not configured"
-        )
+        text = f"{type_name(self.classes[role].role_class)} works with {wanted.name!r}, which is not configured"
         example = f"{node}: {{{wanted.name}: node/role}}"
         hint = f"Write `relationships: {{{example}}}`; with `{wanted.name}: []` there is nobody"
         return _Problem(("roles", *role.split("/")), text, hint, role)
@@ -216,22 +206,13 @@ class _Check:
         while isinstance(target, Alias):
             target = configured.get(target.alias, ("", f"{role.partition('/')[0]}/{target.alias}"))[1]
         members = _members(target, ids)
-        if (
-            not wanted.many
-            and len(members) != 1
-            and not isinstance(target, (Later, Topology))
-            and target != []
-        ):
+        if not wanted.many and len(members) != 1 and not isinstance(target, (Later, Topology)) and target != []:
             shown = ", ".join(members[:3])
-            yield _Problem(
-                path, f"{wanted.name!r} is one role, and here are {len(members)} ({shown})", "", role
-            )
+            yield _Problem(path, f"{wanted.name!r} is one role, and here are {len(members)} ({shown})", "", role)
         for member in members:
             other = self.classes[member].role_class
             if not _is_a(other, wanted.role_class):
-                text = (
-                    f"{type_name(other)} ({member}) is no {type_name(wanted.role_class)}, as {role} declares"
-                )
+                text = f"{type_name(other)} ({member}) is no {type_name(wanted.role_class)}, as {role} declares"
                 yield _Problem(path, text)
                 return
 
@@ -258,9 +239,7 @@ class _Check:
             path = ("start", index)
             channel = declared.channels.get(call.channel)
             if channel is None:
-                hint = nearest(call.channel, declared.channels) + structure.few(
-                    "channels", list(declared.channels)
-                )
+                hint = nearest(call.channel, declared.channels) + structure.few("channels", list(declared.channels))
                 what = f"{type_name(declared.role_class)} ({call.role})"
                 yield _Problem(path, f"{call.channel!r} is not a channel of {what}", hint)
                 continue
@@ -315,11 +294,7 @@ def _arguments(
         parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):  # some builtins have no signature to look at
         return
-    name = (
-        type_name(function)
-        if isinstance(function, type)
-        else getattr(function, "__qualname__", repr(function))
-    )
+    name = type_name(function) if isinstance(function, type) else getattr(function, "__qualname__", repr(function))
     named = {key: p for key, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     anything = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for option in options:

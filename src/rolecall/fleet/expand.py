@@ -46,9 +46,7 @@ def _again(app: App, sets: Sequence[str], seed: int | None) -> App:
         raise app.marks.error(
             (), f"it is expanded already, so `--set {sets[0]}` has no effect", "Run what it was made from"
         )
-    return (
-        app if seed is None else _with_marks(msgspec.structs.replace(app, seed=_seed(app, seed)), app.marks)
-    )
+    return app if seed is None else _with_marks(msgspec.structs.replace(app, seed=_seed(app, seed)), app.marks)
 
 
 def _with_marks(app: App, marks: Marks) -> App:
@@ -108,9 +106,7 @@ class _Expansion:
             names = self.names(key)
             for ordinal, name in enumerate(names):
                 if name in keys:
-                    raise self.marks.error(
-                        ("nodes", key), f"the node {name!r} is also made by {keys[name]!r}"
-                    )
+                    raise self.marks.error(("nodes", key), f"the node {name!r} is also made by {keys[name]!r}")
                 keys[name] = key
                 found[name] = self.node(node, Place(name, "", ordinal, len(names), self.seed), ("nodes", key))
                 self.moves["nodes", name] = ("nodes", key)
@@ -119,9 +115,7 @@ class _Expansion:
     def names(self, key: str) -> list[str]:
         """Return the nodes that a key makes."""
         if "*" in key or "?" in key:
-            raise self.marks.error(
-                ("nodes", key), "nodes are named one by one or by a range", "Write client[1-10]"
-            )
+            raise self.marks.error(("nodes", key), "nodes are named one by one or by a range", "Write client[1-10]")
         try:
             names = expand_range(key)
             for name in names:
@@ -160,15 +154,11 @@ class _Expansion:
         path = ("roles", key)
         try:
             found = select(key, nodes)
-            missing = (
-                [] if "*" in key or "?" in key else [name for name in expand_range(key) if name not in nodes]
-            )
+            missing = [] if "*" in key or "?" in key else [name for name in expand_range(key) if name not in nodes]
         except ValueError as error:
             raise self.marks.error(path, str(error)) from None
         if missing and is_pattern(key) and found:
-            raise self.marks.error(
-                path, f"there is no node {missing[0]!r}", structure.few("nodes", list(nodes))
-            )
+            raise self.marks.error(path, f"there is no node {missing[0]!r}", structure.few("nodes", list(nodes)))
         if not found:
             problem = f"no node matches {key!r}" if is_pattern(key) else f"there is no node {key!r}"
             raise self.marks.error(
@@ -206,13 +196,9 @@ class _Expansion:
             on_failure=spec.on_failure or preset.on_failure,
         )
 
-    def options(
-        self, spec: RoleSpec | Preset | ElementSpec, place: Place, path: KeyPath, *key: str
-    ) -> dict[str, Any]:
+    def options(self, spec: RoleSpec | Preset | ElementSpec, place: Place, path: KeyPath, *key: str) -> dict[str, Any]:
         """Return options with their values settled; `key` is the element they belong to."""
-        settled: dict[str, Any] = resolved(
-            dict(spec.options), place, (*path, "options"), self.marks, (*key, "options")
-        )
+        settled: dict[str, Any] = resolved(dict(spec.options), place, (*path, "options"), self.marks, (*key, "options"))
         return settled
 
     def preset(self, class_: Any, place: Place, path: KeyPath) -> Preset:
@@ -284,14 +270,8 @@ class _Expansion:
 
     def target(self, target: Target) -> Target:
         """Return a relationship that means the same from any directory."""
-        if (
-            isinstance(target, Topology)
-            and target.topology.startswith("file(")
-            and target.topology.endswith(")")
-        ):
-            return msgspec.structs.replace(
-                target, topology=f"file({self.absolute(target.topology[5:-1].strip())})"
-            )
+        if isinstance(target, Topology) and target.topology.startswith("file(") and target.topology.endswith(")"):
+            return msgspec.structs.replace(target, topology=f"file({self.absolute(target.topology[5:-1].strip())})")
         return target
 
     def absolute(self, path: str) -> str:
@@ -300,7 +280,7 @@ class _Expansion:
 
     def directories(self) -> list[str]:
         """Return where the modules of the roles are looked up: beside the file, and where it says."""
-        own = [self.marks.directory] if self.marks.directory else []
+        own = [str(importing.home_of(Path(self.marks.directory, "_"))[0])] if self.marks.directory else []
         return list(dict.fromkeys((*own, *map(self.absolute, self.written.import_from))))
 
     def calls(self, roles: dict[str, dict[str, RoleSpec]]) -> list[str | Call] | None:

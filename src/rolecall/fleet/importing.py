@@ -13,7 +13,7 @@ from typing import Any
 from rolecall.core.errors import ConfigError, nearest
 from rolecall.core.factories import factories
 
-__all__ = ("NotFound", "described", "find", "load", "reference", "search_in")
+__all__ = ("NotFound", "described", "find", "home_of", "load", "reference", "search_in")
 
 
 class NotFound(Exception):
@@ -37,6 +37,17 @@ def reference(value: Any) -> str | None:
     except (KeyError, AttributeError):
         return None
     return f"{module}:{qualname}" if found is value else None
+
+
+def home_of(file: Path) -> tuple[Path, str]:
+    """Return the directory that a module's file is imported from, and the module's name there.
+
+    A file in a package belongs to that package: it is imported from above it.
+    """
+    directory, name = file.resolve().parent, file.stem
+    while (directory / "__init__.py").is_file():
+        directory, name = directory.parent, f"{directory.name}.{name}"
+    return directory, name
 
 
 def search_in(directories: Sequence[str]) -> None:
@@ -153,6 +164,4 @@ def _own_names(module: types.ModuleType) -> list[str]:
     if own is not None:
         return sorted(own)
     there = {name: value for name, value in vars(module).items() if not name.startswith("_")}
-    return sorted(
-        name for name, value in there.items() if getattr(value, "__module__", None) == module.__name__
-    )
+    return sorted(name for name, value in there.items() if getattr(value, "__module__", None) == module.__name__)

@@ -26,8 +26,8 @@ class Marks:
     """The places of an application's keys, in the file or files it was read from.
 
     An application made in Python has no places: its keys are named after `source` alone. `directory` is where
-    the file stands, from which relative paths lead. What has moved since it was written (a role of `client*` to
-    `client1`) is named where it was written.
+    the file stands, from which relative paths lead. What has moved since it was written (a role of `client*`
+    to `client1`) is named where it was written.
     """
 
     def __init__(

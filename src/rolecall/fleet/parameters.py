@@ -85,10 +85,7 @@ def _group(old: dict[str, Any], new: Any, where: str) -> dict[str, Any]:
         if key not in old:
             hint = nearest(str(key), old) + _known(old)
             raise ConfigError(where, f"there is no parameter {key!r} in it", hint=hint)
-    return {
-        key: _fitting(item, new[key], where, str(new[key])) if key in new else item
-        for key, item in old.items()
-    }
+    return {key: _fitting(item, new[key], where, str(new[key])) if key in new else item for key, item in old.items()}
 
 
 def _known(tree: dict[str, Any]) -> str:
@@ -134,9 +131,7 @@ class Parameters:
             return self.text(value, path)
         if isinstance(value, dict):
             found = self.mapping(value, path)
-            same = len(found) == len(value) and all(
-                found.get(key, found) is item for key, item in value.items()
-            )
+            same = len(found) == len(value) and all(found.get(key, found) is item for key, item in value.items())
             return value if same else found
         if type(value) is list:
             items = [self.replaced(item, (*path, index)) for index, item in enumerate(value)]
@@ -185,9 +180,7 @@ class Parameters:
 
     def _unknown(self, name: str, path: KeyPath) -> ConfigError:
         if name in _BUILT_IN:
-            return self.marks.error(
-                path, f"there is no parameter {name!r}", f"Write ${name} for the built-in value"
-            )
+            return self.marks.error(path, f"there is no parameter {name!r}", f"Write ${name} for the built-in value")
         return self.marks.error(
             path, f"there is no parameter {name!r}", nearest(name, names(self.tree)) + _known(self.tree)
         )

@@ -209,9 +209,7 @@ def _mapping(value: Any, path: KeyPath, marks: Marks, what: str) -> Mapping[str,
         raise marks.error(path, f"found {shown(value)}, expected {what}")
     for key in value:
         if not isinstance(key, str) or not key:
-            raise marks.error(
-                path, f"the key {key!r} is not text", f'Write "{key}"' if key else "Give it a name"
-            )
+            raise marks.error(path, f"the key {key!r} is not text", f'Write "{key}"' if key else "Give it a name")
     return value
 
 
@@ -250,10 +248,7 @@ def _struct(type_: Any, what: str, **readers: Reader) -> Reader:
             if field.required and key not in found:
                 raise marks.error(path, f"the key {key!r} is missing in {what}", f"Write `{key}: ...`")
         return type_(
-            **{
-                fields[key].name: readers[fields[key].name](item, (*path, key), marks)
-                for key, item in found.items()
-            }
+            **{fields[key].name: readers[fields[key].name](item, (*path, key), marks) for key, item in found.items()}
         )
 
     return read
@@ -334,9 +329,7 @@ _call = _kinds(
 
 
 def _start(value: Any, path: KeyPath, marks: Marks) -> Any:
-    return (
-        _list_of(_call)(value, path, marks) if isinstance(value, (list, tuple)) else _call(value, path, marks)
-    )
+    return _list_of(_call)(value, path, marks) if isinstance(value, (list, tuple)) else _call(value, path, marks)
 
 
 _until = _kinds(

@@ -62,18 +62,14 @@ def _check_nodes(app: App) -> None:
 def check_call(call: Call, marks: Marks, path: KeyPath) -> None:
     """Raise unless a call has the form `node/role.channel`."""
     if not _CALL.fullmatch(call.call):
-        raise marks.error(
-            path, f"found {call.call!r}, expected node/role.channel, such as server/coordinator.run"
-        )
+        raise marks.error(path, f"found {call.call!r}, expected node/role.channel, such as server/coordinator.run")
 
 
 def _check_started(app: App, call: Call, path: KeyPath) -> None:
     check_call(call, app.marks, path)
     ids = role_ids(app)
     if call.role not in ids and call.role not in _natives(app):
-        raise app.marks.error(
-            path, f"there is no role {call.role!r}", nearest(call.role, ids) + few("roles", ids)
-        )
+        raise app.marks.error(path, f"there is no role {call.role!r}", nearest(call.role, ids) + few("roles", ids))
 
 
 def _natives(app: App) -> set[str]:
@@ -85,11 +81,7 @@ def near(pattern: str, names: Sequence[str]) -> str:
     if not is_pattern(pattern):
         return nearest(pattern, names)
     head, slash, _ = pattern.partition("/")
-    beside = {
-        f"{head}/{name.partition('/')[2]}"
-        for name in names
-        if slash and matches(head, name.partition("/")[0])
-    }
+    beside = {f"{head}/{name.partition('/')[2]}" for name in names if slash and matches(head, name.partition("/")[0])}
     return nearest(pattern, sorted(beside) or sorted({re.sub(r"[0-9]+", "*", name) for name in names}))
 
 
@@ -155,14 +147,10 @@ class _Relationships:
         """Return the roles that a pattern stands for; raise where it must have some and has none."""
         if pattern.count("/") != 1:
             hint = f"Write {pattern}/NAME" if "/" not in pattern else ""
-            raise self.marks.error(
-                path, f"found {pattern!r}, expected node/role, such as client*/trainer", hint
-            )
+            raise self.marks.error(path, f"found {pattern!r}, expected node/role, such as client*/trainer", hint)
         found = self.matching(pattern, path)
         if needed and not found:
-            problem = (
-                f"no role matches {pattern!r}" if is_pattern(pattern) else f"there is no role {pattern!r}"
-            )
+            problem = f"no role matches {pattern!r}" if is_pattern(pattern) else f"there is no role {pattern!r}"
             hint = near(pattern, self.ids) + few("roles", self.ids)
             raise self.marks.error(path, problem, f"{hint}. If it comes later, write {{later: {pattern}}}")
         return found
@@ -206,6 +194,4 @@ class _Relationships:
         strangers = [role for role in held_by if role not in set(members)]
         if strangers and ("/" in key or len(strangers) == len(held_by)):
             hint = f"Give the relationship to the members: {target.of}: {{...}}"
-            raise self.marks.error(
-                path, f"{strangers[0]} is not among {target.of}, so it has no neighbours", hint
-            )
+            raise self.marks.error(path, f"{strangers[0]} is not among {target.of}, so it has no neighbours", hint)

@@ -74,10 +74,7 @@ def resolved(value: Any, place: Place, path: KeyPath, marks: Marks, key: KeyPath
     if isinstance(value, dict):
         if any(isinstance(name, str) and name.startswith("$") for name in value):
             return _form(value, place, path, marks, key)
-        return {
-            name: resolved(item, place, (*path, name), marks, (*key, str(name)))
-            for name, item in value.items()
-        }
+        return {name: resolved(item, place, (*path, name), marks, (*key, str(name))) for name, item in value.items()}
     if type(value) in (list, tuple):
         return [resolved(item, place, (*path, i), marks, (*key, i)) for i, item in enumerate(value)]
     return plain(value)
@@ -189,9 +186,7 @@ def _choice(value: list[Any], rng: random.Random, path: KeyPath, marks: Marks) -
 def _range(value: Any, place: Place, path: KeyPath, marks: Marks, key: KeyPath) -> Any:
     start, step, length = _steps(value, path, marks)
     if length is not None and place.ordinal >= length:
-        raise marks.error(
-            path, f"it has {length} values, for {place.count} nodes", "Make it longer, or use $cycle"
-        )
+        raise marks.error(path, f"it has {length} values, for {place.count} nodes", "Make it longer, or use $cycle")
     return start + place.ordinal * step
 
 

@@ -98,9 +98,7 @@ def read(text: str, source: str) -> Document:
 
 def dump(tree: Any) -> str:
     """Return a tree of dicts, lists and scalars as YAML, keys in their order."""
-    text: str = yaml.dump(
-        tree, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True
-    )
+    text: str = yaml.dump(tree, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=110, allow_unicode=True)
     return text
 
 
