@@ -28,15 +28,13 @@ def deadline(seconds: float) -> Iterator[anyio.CancelScope]:
     cut: list[str] = []
     token = _CUT.set(cut)
     try:
-        with anyio.fail_after(seconds) as scope:
+        with anyio.move_on_after(seconds) as scope:
             yield scope
-    except TimeoutError as error:
-        if isinstance(error, DeadlineExceeded) or not scope.cancelled_caught:
-            raise
-        waited = ", ".join(dict.fromkeys(cut)) or "what was awaited"
-        raise DeadlineExceeded(waited, seconds, "It has been cancelled") from None
     finally:
         _CUT.reset(token)
+    if scope.cancelled_caught:
+        waited = ", ".join(dict.fromkeys(cut)) or "what was awaited"
+        raise DeadlineExceeded(waited, seconds, "It has been cancelled")
 
 
 def note_cut(channel: str) -> None:
