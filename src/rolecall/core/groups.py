@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeAlias, T
 import msgspec
 
 from rolecall.core.channels import Bound
-from rolecall.core.ends import Endpoint, GroupCall, Subscription
+from rolecall.core.ends import Endpoint, GroupCall, InboxEnd, Subscription, TopicEnd
 from rolecall.core.errors import RelationshipError
 from rolecall.core.ids import RoleId
-from rolecall.core.inboxes import UnboundInbox
 from rolecall.core.policies import Overflow
-from rolecall.core.topics import UnboundTopic
+from rolecall.core.topics import Topic, UnboundTopic
 
 if TYPE_CHECKING:
     from rolecall.core.host import Host
@@ -197,17 +196,17 @@ class Group(Generic[Role_co]):
             self._relationship, {role: plan(role) for role in self._ids}, self._within
         )
 
-    async def put(self: Group[RoleT], inbox: UnboundInbox[RoleT, M], item: M) -> None:
+    async def put(self: Group[RoleT], inbox: Callable[[RoleT], InboxEnd[M]], item: M) -> None:
         """Put a message into the inbox of every member; returns when all have admitted it.
 
         Raises:
             RoleLost: of the first member that is gone, after the others have the message.
         """
-        await self._host.group_put(self._relationship, self._ids, inbox.name, item)
+        await self._host.group_put(self._relationship, self._ids, self._channel_name(inbox), item)
 
     def subscribe(
         self: Group[RoleT],
-        topic: UnboundTopic[RoleT, M],
+        topic: Callable[[RoleT], TopicEnd[M]],
         *,
         where: Mapping[str, Any] | None = None,
         capacity: int = 64,
@@ -215,14 +214,14 @@ class Group(Generic[Role_co]):
     ) -> Subscription[M]:
         """Return a subscription to a topic of these members, entered with `async with`, then taken from."""
         return self._host.subscribe(
-            self._relationship, self._ids, topic.topic, where or {}, capacity, overflow
+            self._relationship, self._ids, self._topic(topic), where or {}, capacity, overflow
         )
 
     # ------------------------------------------------------------------------------------------ handlers
 
     def on(
         self: Group[RoleT],
-        topic: UnboundTopic[RoleT, M],
+        topic: Callable[[RoleT], TopicEnd[M]],
         *,
         where: Mapping[str, Any] | None = None,
         capacity: int = 64,
@@ -249,6 +248,11 @@ class Group(Generic[Role_co]):
         if isinstance(name, str):
             return name
         return cast(str, channel(self._host.proxy(self._relationship, None)).name)
+
+    def _topic(self, topic: object) -> Topic[Any]:
+        if isinstance(topic, UnboundTopic):
+            return topic.topic
+        raise self._error(f"{topic!r} is no topic of a role class", hint="Write it as `Trainer.trained`")
 
     def _error(self, problem: str, *, hint: str = "") -> RelationshipError:
         return RelationshipError(self._host.id, self._relationship, problem, hint=hint)

@@ -10,20 +10,19 @@ from rolecall.core.ends import InboxEnd
 __all__ = ("Inbox", "UnboundInbox")
 
 M = TypeVar("M")
-M_contra = TypeVar("M_contra", contravariant=True)
 O = TypeVar("O")  # noqa: E741 - the owner of an inbox
 O_contra = TypeVar("O_contra", contravariant=True)
 
 
-class UnboundInbox(Generic[O_contra, M_contra]):
+class UnboundInbox(Generic[O_contra, M]):
     """An inbox of any role of a class: what `Worker.chunks` is."""
 
-    def __init__(self, inbox: Inbox[Any], owner: type) -> None:
+    def __init__(self, inbox: Inbox[M], owner: type) -> None:
         self.inbox, self.owner, self.name = inbox, owner, inbox.name
 
-    def __call__(self, role: O_contra, /) -> InboxEnd[Any]:
+    def __call__(self, role: O_contra, /) -> InboxEnd[M]:
         """Return this inbox of `role`."""
-        end: InboxEnd[Any] = getattr(role, self.name)
+        end: InboxEnd[M] = getattr(role, self.name)
         return end
 
 

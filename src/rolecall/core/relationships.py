@@ -43,13 +43,16 @@ class Relationship:
 
     def on(
         self,
-        topic: UnboundTopic[Any, Any],
+        topic: object,
         *,
         where: Any = None,
         capacity: int = 64,
         overflow: Overflow = "wait",
     ) -> Any:
         """Mark a method as a handler of a topic of the members."""
+        if not isinstance(topic, UnboundTopic):
+            problem = f"{topic!r} is no topic of a role class"
+            raise DeclarationError("on(...)", problem, hint="Write it as `Trainer.trained`")
 
         def mark(handler: EventHandler[Any]) -> EventHandler[Any]:
             # The attribute's name is known only after the class body: this runs before __set_name__.

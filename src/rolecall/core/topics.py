@@ -14,21 +14,20 @@ from rolecall.core.policies import Overflow
 __all__ = ("Handles", "Topic", "UnboundTopic", "on")
 
 M = TypeVar("M")
-M_co = TypeVar("M_co", covariant=True)
 O = TypeVar("O")  # noqa: E741 - the owner of a topic
 O_contra = TypeVar("O_contra", contravariant=True)
 EventHandler = TypeVar("EventHandler", bound=Callable[..., Coroutine[Any, Any, None]])
 
 
-class UnboundTopic(Generic[O_contra, M_co]):
+class UnboundTopic(Generic[O_contra, M]):
     """A topic of any role of a class: what `Trainer.trained` is."""
 
-    def __init__(self, topic: Topic[Any], owner: type) -> None:
+    def __init__(self, topic: Topic[M], owner: type) -> None:
         self.topic, self.owner, self.name = topic, owner, topic.name
 
-    def __call__(self, role: O_contra, /) -> TopicEnd[Any]:
+    def __call__(self, role: O_contra, /) -> TopicEnd[M]:
         """Return this topic of `role`."""
-        end: TopicEnd[Any] = getattr(role, self.name)
+        end: TopicEnd[M] = getattr(role, self.name)
         return end
 
     def __repr__(self) -> str:
