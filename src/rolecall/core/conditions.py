@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import operator
 import types
 import typing
@@ -32,7 +31,7 @@ _WITHOUT_FIELDS = f"has no fields; the operators are {', '.join(_OPERATORS)}"
 Condition = Callable[[Any], bool]
 
 
-class attribute(msgspec.Struct, frozen=True):  # noqa: N801 - reads as a function: where={"round__ge": rc.attribute("start")}
+class attribute(msgspec.Struct, frozen=True):
     """A value in a condition that is read from the subscribing role when it subscribes."""
 
     name: str
@@ -41,13 +40,13 @@ class attribute(msgspec.Struct, frozen=True):  # noqa: N801 - reads as a functio
 def compile_conditions(where: Mapping[str, Any], item_type: Any, subscriber: object, place: str) -> Condition:
     """Return a predicate over events: whether all of `where` holds.
 
-    A key is a field, or fields of fields joined by `__`, and at the end an operator: `eq` (default), `ne`, `lt`, `le`,
-    `gt`, `ge`, `contains` (the field holds the value) or `in` (the value holds the field). The predicate raises what
-    the comparison does.
+    A key is a field, or fields of fields joined by `__`, and at the end an operator: `eq` (default), `ne`,
+    `lt`, `le`, `gt`, `ge`, `contains` (the field holds the value) or `in` (the value holds the field). The
+    predicate raises what the comparison does.
 
     Raises:
-        DeclarationError: a field that the events do not have, or an attribute that the subscriber does not have;
-            `place` names the subscription.
+        DeclarationError: a field that the events do not have, or an attribute that the subscriber does not
+            have; `place` names the subscription.
     """
     check_conditions(where, item_type, place)
     tests = [_test(key, _wanted(key, wanted, subscriber, place)) for key, wanted in where.items()]
@@ -87,7 +86,7 @@ def _reach(item: Any, path: list[str]) -> Any:
     return item
 
 
-# ---------------------------------------------------------------------------------------------- checking names
+# --------------------------------------------------------------------------------------------- checking names
 
 
 def _check_path(path: list[str], kind: Any, key: str, place: str) -> None:
@@ -112,9 +111,9 @@ def _fields(kind: Any) -> Mapping[str, Any] | None:
     """Return the fields of a type with their types; None where anything may be there."""
     if kind in _PLAIN:
         return {}
-    if not (isinstance(kind, type) and (issubclass(kind, msgspec.Struct) or dataclasses.is_dataclass(kind))):
+    names = getattr(kind, "__struct_fields__", None) or getattr(kind, "__dataclass_fields__", None)
+    if names is None or not isinstance(kind, type):
         return None
-    names = getattr(kind, "__struct_fields__", None) or [field.name for field in dataclasses.fields(kind)]
     try:
         hints = typing.get_type_hints(kind)
     except NameError:  # a class local to a function: its fields are known by name alone

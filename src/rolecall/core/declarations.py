@@ -9,15 +9,23 @@ import msgspec
 
 from rolecall.core.annotations import type_name
 from rolecall.core.channels import Channel
-from rolecall.core.elements import ElementDeclaration, declared_elements
+from rolecall.core.conditions import check_conditions
+from rolecall.core.elements import Element, ElementDeclaration, declared_elements
 from rolecall.core.errors import DeclarationError, nearest
 from rolecall.core.inboxes import Inbox
-from rolecall.core.relationships import RelationshipDeclaration, declared_relationships, named_marks
+from rolecall.core.relationships import (
+    Relationship,
+    RelationshipDeclaration,
+    declared_relationships,
+    named_marks,
+)
 from rolecall.core.role import Extension, Role
 from rolecall.core.state import State, declared_state
 from rolecall.core.topics import Handles, Topic
 
 __all__ = ("Declarations", "combined", "declarations")
+
+_HOOKS = ("setup", "main", "teardown")
 
 
 class Declarations(msgspec.Struct, frozen=True):
@@ -43,9 +51,11 @@ def declarations(cls: type) -> Declarations:
     """Return what `cls` declares.
 
     Raises:
-        DeclarationError: an annotation cannot be resolved, or a handler names an unknown relationship.
+        DeclarationError: an annotation cannot be resolved, a handler names an unknown relationship or field,
+            or a name is one that every role has.
     """
     members = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
+    _check_names(cls, members)
     found = Declarations(
         cls,
         {k: v for k, v in members.items() if isinstance(v, Channel)},
@@ -53,29 +63,56 @@ def declarations(cls: type) -> Declarations:
         {k: v for k, v in members.items() if isinstance(v, Inbox)},
         declared_elements(cls),
         declared_relationships(cls),
-        {k: named_marks(v) for k, v in members.items() if hasattr(v, "__rolecall_handles__")},
+        {k: marks for k, v in members.items() if callable(v) and (marks := _marks(cls, k))},
         declared_state(cls),
     )
+    _check_signatures(found)
     _check_handlers(found)
     return found
 
 
+def _marks(cls: type, name: str) -> list[Handles]:
+    """Return the marks of a handler; an undecorated override keeps those of what it overrides."""
+    for base in cls.__mro__:
+        marks = named_marks(vars(base).get(name))
+        if marks:
+            return marks
+    return []
+
+
+def _check_names(cls: type, members: dict[str, Any]) -> None:
+    for name, value in members.items():
+        declared = isinstance(value, Channel | Topic | Inbox | Element | Relationship | State)
+        if declared and name in vars(Role):
+            place = f"{type_name(cls)}.{name}"
+            raise DeclarationError(place, f"every role has a {name!r} of its own", hint="Choose another name")
+
+
+def _check_signatures(found: Declarations) -> None:
+    """Resolve the annotations of the channels now, so that what is wrong with them is found before a run."""
+    for channel in found.channels.values():
+        channel.signature(found.role_class)
+
+
 def _check_handlers(found: Declarations) -> None:
     for handler, marks in found.handlers.items():
+        place = f"{type_name(found.role_class)}.{handler}"
         for mark in marks:
+            check_conditions(mark.where or {}, mark.item_type, place)
             if mark.relationship not in found.relationships:
                 raise DeclarationError(
-                    f"{type_name(found.role_class)}.{handler}",
+                    place,
                     f"it listens to the relationship {mark.relationship!r}, which the role does not declare."
                     + nearest(mark.relationship, found.relationships),
                 )
 
 
+@functools.cache
 def combined(base: type[Role], extensions: tuple[type[Role], ...]) -> type[Role]:
     """Return a class that is `base` with the channels of the extensions.
 
     Raises:
-        DeclarationError: an extension is no role class.
+        DeclarationError: an extension is no role class, or the classes do not go together.
     """
     if not extensions:
         return base
@@ -84,10 +121,16 @@ def combined(base: type[Role], extensions: tuple[type[Role], ...]) -> type[Role]
         if not (isinstance(extension, type) and issubclass(extension, Role)):
             raise DeclarationError(type_name(base), f"the extension {extension!r} is no role class")
     name = "+".join((base.__name__, *(e.__name__ for e in extensions)))
-    hooks = {hook: _beside(hook, base, extensions) for hook in ("setup", "main", "teardown")}
-    parts = tuple(e for e in reversed(extensions) if not issubclass(base, e))
+    added = {hook for extension in extensions for hook in _hooks(extension)}
+    hooks = {hook: _beside(hook, base, extensions) for hook in _HOOKS if hook in added}
+    parts = [e for e in reversed(extensions) if not issubclass(base, e)]
+    # Extensions first: the `super()` of a mixin then leads to the role, past hooks that never call it.
+    parts.sort(key=lambda e: not issubclass(e, Extension))
     namespace = {**hooks, "__module__": base.__module__, "__doc__": base.__doc__}
-    made: type[Role] = cast(Any, type(base))(name, (*parts, base), namespace)
+    try:
+        made: type[Role] = cast(Any, type(base))(name, (*parts, base), namespace)
+    except TypeError as error:
+        raise DeclarationError(type_name(base), f"it cannot be combined into {name}: {error}") from error
     return made
 
 
@@ -118,7 +161,5 @@ def _hooks(extension: type) -> dict[str, type]:
     for cls in extension.__mro__:
         if cls in (Role, Extension):
             break
-        found.update(
-            {name: cls for name in ("setup", "main", "teardown") if name in vars(cls) and name not in found}
-        )
+        found.update({name: cls for name in _HOOKS if name in vars(cls) and name not in found})
     return found

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Generic, ParamSpec, Self, TypeVar
 
 from rolecall.core.ids import RoleId
-from rolecall.core.policies import Overflow
+from rolecall.core.policies import EventOverflow
 
 __all__ = (
     "Endpoint",
@@ -172,7 +172,7 @@ class TopicEnd(ABC, Generic[M]):
 
     @abstractmethod
     def subscribe(
-        self, *, where: Mapping[str, Any] | None = None, capacity: int = 64, overflow: Overflow = "wait"
+        self, *, where: Mapping[str, Any] | None = None, capacity: int = 64, overflow: EventOverflow = "wait"
     ) -> Subscription[M]:
         """Return a subscription, entered with `async with`, whose events the role takes when it wants."""
 

@@ -70,6 +70,10 @@ class RolecallError(Exception):
         error.__dict__.update(facts)
         return error
 
+    def copied(self) -> Self:
+        """Return the same error without traceback and cause, to be raised in one more place."""
+        return self.rebuilt(str(self), self.facts)
+
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
 
@@ -112,8 +116,7 @@ class MissingDependency(CallerError, ImportError):
 
     def __init__(self, what: str, *, needed_for: str, extra: str) -> None:
         super().__init__(
-            f"{needed_for} needs {what}, which is not installed. Install it with: pip install "
-            f"'rolecall[{extra}]'"
+            f"{needed_for} needs {what}, which is not installed. Install it with: pip install 'rolecall[{extra}]'"
         )
         self.what, self.extra = what, extra
 
@@ -147,9 +150,7 @@ class NotAChannel(CallerError, AttributeError):
     def __init__(self, role: str, name: str, channels: Iterable[str]) -> None:
         known = sorted(channels)
         listed = ", ".join(known) if known else "none"
-        super().__init__(
-            f"{name!r} is not a channel of {role}.{nearest(name, known)} Its channels: {listed}."
-        )
+        super().__init__(f"{name!r} is not a channel of {role}.{nearest(name, known)} Its channels: {listed}.")
         self.channel = name
 
 
@@ -191,8 +192,7 @@ class NotAllowed(CallerError):
 
     def __init__(self, caller: str, channel: str, relationship: str) -> None:
         super().__init__(
-            f"{caller} may not call {channel}: it is open only to the members of the relationship "
-            f"{relationship!r}."
+            f"{caller} may not call {channel}: it is open only to the members of the relationship {relationship!r}."
         )
 
 
@@ -275,13 +275,12 @@ class RemoteError(RolecallError):
 class QuorumMissed(RolecallError):
     """Raised when too few roles answered a group call; `failures` has the error of each other one."""
 
-    def __init__(
-        self, channel: str, needed: int, answered: int, failures: Mapping[Any, BaseException]
-    ) -> None:
+    def __init__(self, channel: str, needed: int, answered: int, failures: Mapping[Any, BaseException]) -> None:
         shown = [f"{who}: {type(e).__name__}: {e}".rstrip(".") for who, e in list(failures.items())[:5]]
-        more = f"; and {len(failures) - 5} more" if len(failures) > 5 else ""
+        more = [f"and {len(failures) - 5} more"] if len(failures) > 5 else []
+        reasons = "; ".join([*shown, *more]) or "The group has too few members"
         super().__init__(
-            f"{channel}: {answered} of the {needed} replies needed came in. {'; '.join(shown)}{more}. "
+            f"{channel}: {answered} of the {needed} replies needed came in. {reasons}. "
             "Say how many suffice with `group.within(quorum=...)`."
         )
         self.needed, self.answered = needed, answered

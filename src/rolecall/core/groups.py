@@ -12,7 +12,7 @@ from rolecall.core.channels import Bound
 from rolecall.core.ends import Endpoint, GroupCall, InboxEnd, Subscription, TopicEnd
 from rolecall.core.errors import RelationshipError
 from rolecall.core.ids import RoleId
-from rolecall.core.policies import Overflow
+from rolecall.core.policies import EventOverflow
 from rolecall.core.topics import Topic, UnboundTopic
 
 if TYPE_CHECKING:
@@ -56,14 +56,14 @@ class Within(msgspec.Struct, frozen=True):
         """Raise `ValueError` for what makes no sense."""
         if isinstance(self.quorum, float) and not 0 < self.quorum <= 1:
             raise ValueError(
-                f"within(quorum={self.quorum}): a share must be above 0 and at most 1; give an int for a number"
+                f"within(quorum={self.quorum}): a share is above 0 and at most 1; give an int for a number"
             )
         if isinstance(self.quorum, int) and self.quorum < 1:
             raise ValueError(f"within(quorum={self.quorum}): at least one answer must be wanted")
         if self.deadline_s is not None and not self.deadline_s > 0:
             raise ValueError(f"within(deadline_s={self.deadline_s}): give a number of seconds above 0")
         if self.late not in get_args(Late):
-            raise ValueError(f"within(late={self.late!r}): give one of {', '.join(map(repr, get_args(Late)))}")
+            raise ValueError(f"within(late={self.late!r}): give one of {', '.join(get_args(Late))}")
 
 
 class Group(Generic[Role_co]):
@@ -210,7 +210,7 @@ class Group(Generic[Role_co]):
         *,
         where: Mapping[str, Any] | None = None,
         capacity: int = 64,
-        overflow: Overflow = "wait",
+        overflow: EventOverflow = "wait",
     ) -> Subscription[M]:
         """Return a subscription to a topic of these members, entered with `async with`, then taken from."""
         return self._host.subscribe(
@@ -225,17 +225,24 @@ class Group(Generic[Role_co]):
         *,
         where: Mapping[str, Any] | None = None,
         capacity: int = 64,
-        overflow: Overflow = "wait",
+        overflow: EventOverflow = "wait",
     ) -> Callable[[EventHandler[M]], EventHandler[M]]:
         """Handle a topic of every member, now and later (in the body of a role class); see `rc.on`."""
         raise self._class_body_only("on")
 
     def on_join(self, handler: MemberHandler) -> MemberHandler:
-        """Call a method with the id of every role that joins (in the body of a role class)."""
+        """Call a method with the id of every member (in the body of a role class).
+
+        First come those that are there when the role starts, in order, then those that join. Joins and leaves
+        of a relationship are told one after the other, each once.
+        """
         raise self._class_body_only("on_join")
 
     def on_leave(self, handler: MemberHandler) -> MemberHandler:
-        """Call a method with the id of every role that leaves or is lost (in the body of a role class)."""
+        """Call a method with the id of every role that leaves or is lost (in the body of a role class).
+
+        See `on_join` for the order.
+        """
         raise self._class_body_only("on_leave")
 
     # ------------------------------------------------------------------------------------------ inside

@@ -11,7 +11,7 @@ from rolecall.core.ends import GroupCall, InboxEnd, Subscription, TopicEnd
 from rolecall.core.groups import Group, Within
 from rolecall.core.ids import RoleId
 from rolecall.core.inboxes import Inbox
-from rolecall.core.policies import Overflow
+from rolecall.core.policies import EventOverflow
 from rolecall.core.topics import Topic
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Host(Protocol):
         topic: Topic[Any],
         where: Mapping[str, Any],
         capacity: int,
-        overflow: Overflow,
+        overflow: EventOverflow,
     ) -> Subscription[Any]:
         """Prepare a subscription to several members."""
 

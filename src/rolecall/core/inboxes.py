@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any, Generic, TypeVar, overload
 
+from rolecall.core.annotations import type_name
 from rolecall.core.ends import InboxEnd
+from rolecall.core.errors import DeclarationError
+from rolecall.core.policies import MAILBOX_BYTES, MAILBOX_MESSAGES
 
 __all__ = ("Inbox", "UnboundInbox")
 
@@ -33,14 +36,28 @@ class Inbox(Generic[M]):
         type_: the type of the messages.
         key: what `take(key)` selects by.
         capacity: how many messages may wait before senders do.
+        capacity_bytes: how many bytes these may hold.
+
+    Raises:
+        DeclarationError: nothing could ever wait.
     """
 
     kind = "inbox"
 
     def __init__(
-        self, type_: type[M], *, key: Callable[[M], Hashable] | None = None, capacity: int = 1024
+        self,
+        type_: type[M],
+        *,
+        key: Callable[[M], Hashable] | None = None,
+        capacity: int = MAILBOX_MESSAGES,
+        capacity_bytes: int = MAILBOX_BYTES,
     ) -> None:
-        self.type, self.key, self.capacity = type_, key, capacity
+        if capacity < 1 or capacity_bytes < 1:
+            raise DeclarationError(
+                f"rc.Inbox({type_name(type_)})", "capacity and capacity_bytes must be at least 1"
+            )
+        self.type, self.key = type_, key
+        self.capacity, self.capacity_bytes = capacity, capacity_bytes
         self.name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
 
-__all__ = ("MAILBOX_BYTES", "MAILBOX_MESSAGES", "MAX_CONCURRENT", "ChannelOptions", "Overflow")
+from rolecall.core.errors import DeclarationError
+
+__all__ = (
+    "MAILBOX_BYTES",
+    "MAILBOX_MESSAGES",
+    "MAX_CONCURRENT",
+    "ChannelOptions",
+    "EventOverflow",
+    "Overflow",
+    "check_queue",
+)
 
 Overflow: TypeAlias = Literal["wait", "fail", "drop_oldest", "latest"]
+EventOverflow: TypeAlias = Literal["wait", "drop_oldest", "latest"]
 
 MAILBOX_MESSAGES = 1024
 MAILBOX_BYTES = 256 * 2**20
@@ -50,3 +61,17 @@ class ChannelOptions(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("mailbox and mailbox_bytes must be at least 1")
         if self.overflow not in ("wait", "fail", "drop_oldest", "latest"):
             raise ValueError(f"overflow={self.overflow!r}: give 'wait', 'fail', 'drop_oldest' or 'latest'")
+
+
+def check_queue(place: str, capacity: int, overflow: str) -> None:
+    """Raise `DeclarationError` for a queue of events, of the subscription `place`, that makes no sense."""
+    if capacity < 1:
+        raise DeclarationError(place, f"capacity={capacity}: at least one event must be able to wait")
+    if overflow == "fail":
+        raise DeclarationError(
+            place,
+            "overflow='fail' would make one slow subscriber fail the role that emits, and so all others",
+            hint="Let the emitter wait ('wait'), or events give way ('drop_oldest', 'latest')",
+        )
+    if overflow not in get_args(EventOverflow):
+        raise DeclarationError(place, f"overflow={overflow!r}", hint="Give 'wait', 'drop_oldest' or 'latest'")

@@ -10,7 +10,8 @@ import msgspec
 from rolecall.core.annotations import class_hint, type_name
 from rolecall.core.errors import DeclarationError
 from rolecall.core.groups import EventHandler, Group, MemberHandler
-from rolecall.core.policies import Overflow
+from rolecall.core.policies import EventOverflow
+from rolecall.core.role import Role
 from rolecall.core.topics import Handles, UnboundTopic, marked
 
 __all__ = ("Relationship", "RelationshipDeclaration", "declared_relationships", "many", "named_marks", "one")
@@ -47,7 +48,7 @@ class Relationship:
         *,
         where: Any = None,
         capacity: int = 64,
-        overflow: Overflow = "wait",
+        overflow: EventOverflow = "wait",
     ) -> Any:
         """Mark a method as a handler of a topic of the members."""
         if not isinstance(topic, UnboundTopic):
@@ -61,12 +62,12 @@ class Relationship:
         return mark
 
     def on_join(self, handler: MemberHandler) -> MemberHandler:
-        """Mark a method to be called with every member that joins."""
-        return marked(handler, _Unnamed(self, None, None, 1024, "wait", "join"))  # type: ignore[arg-type]
+        """Mark a method to be called with every member: those there at the start, then those that join."""
+        return marked(handler, _Unnamed(self, None, None, 1024, "wait", "join", True))  # type: ignore[arg-type]
 
     def on_leave(self, handler: MemberHandler) -> MemberHandler:
         """Mark a method to be called with every member that leaves."""
-        return marked(handler, _Unnamed(self, None, None, 1024, "wait", "leave"))  # type: ignore[arg-type]
+        return marked(handler, _Unnamed(self, None, None, 1024, "wait", "leave", True))  # type: ignore[arg-type]
 
     def declaration(self, owner: type) -> RelationshipDeclaration:
         """Return what the annotation of `owner` says about the members.
@@ -81,10 +82,9 @@ class Relationship:
         except NameError as error:
             raise DeclarationError(place, f"its annotation cannot be resolved: {error}") from error
         member = typing.get_args(hint)[0] if typing.get_origin(hint) is Group else None if self.many else hint
-        if not isinstance(member, type):
-            raise DeclarationError(
-                place, "it has no usable annotation", hint=f"Write `{self.attribute}: {wanted}`"
-            )
+        if not (isinstance(member, type) and issubclass(member, Role)):
+            problem = "it has no annotation" if hint is Any else f"its annotation is {type_name(hint)}"
+            raise DeclarationError(place, problem, hint=f"Write `{self.attribute}: {wanted}`")
         return RelationshipDeclaration(self.attribute, self.name or self.attribute, self.many, member)
 
 
@@ -95,8 +95,9 @@ class _Unnamed(msgspec.Struct, frozen=True):
     topic: UnboundTopic[Any, Any] | None
     where: Any
     capacity: int
-    overflow: Overflow
+    overflow: EventOverflow
     what: str = ""
+    membership: bool = False
 
     def named(self) -> Handles:
         """Return the mark with the relationship's attribute."""
@@ -108,6 +109,7 @@ class _Unnamed(msgspec.Struct, frozen=True):
             self.where,
             self.capacity,
             self.overflow,
+            self.membership,
         )
 
 

@@ -31,7 +31,10 @@ class Signature:
     """What a handler takes and returns, without `self`."""
 
     def __init__(self, function: Callable[..., Any], owner: type, channel: str) -> None:
-        hints = function_hints(function, owner)
+        try:
+            hints = function_hints(function, owner)
+        except NameError as error:
+            raise DeclarationError(channel, f"its annotations cannot be resolved: {error}") from error
         self.channel = channel
         self.parameters = tuple(self._parameters(function, owner, hints))
         self.result = hints.get("return", Any)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Generic, TypeVar, overload
 
 import msgspec
 
 from rolecall.core.annotations import type_name
-from rolecall.core.errors import DeclarationError
+from rolecall.core.errors import DeclarationError, WrongType
 
 __all__ = ("State", "declared_state")
 
@@ -23,13 +24,14 @@ class State(Generic[S]):
 
     def __init__(self, type_: type[S]) -> None:
         self.type, self.name = type_, ""
+        # Here rather than in __set_name__, whose errors Python 3.11 wraps.
+        given: object = type_
+        if not (isinstance(given, type) and issubclass(given, msgspec.Struct)):
+            name = type_name(type_)
+            raise DeclarationError(f"rc.State({name})", f"{name} is no msgspec.Struct")
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
-        if not issubclass(self.type, msgspec.Struct):
-            raise DeclarationError(
-                f"{owner.__qualname__}.{name}", f"{type_name(self.type)} is no msgspec.Struct"
-            )
 
     @overload
     def __get__(self, obj: None, owner: type) -> State[S]: ...
@@ -43,12 +45,15 @@ class State(Generic[S]):
         return obj.__dict__[self.name]
 
     def __set__(self, obj: Any, value: S) -> None:
+        if not isinstance(value, self.type):
+            place = f"{type_name(type(obj))}.{self.name}"
+            raise WrongType(place, type_name(self.type), type_name(type(value)))
         obj.__dict__[self.name] = value
 
     def fresh(self, owner: type) -> S:
-        """Return the state a new role starts with."""
+        """Return the state a new role starts with; nothing in it is shared with another role."""
         try:
-            return self.type()
+            return copy.deepcopy(self.type())  # msgspec gives every struct the same default array
         except TypeError as error:
             raise DeclarationError(
                 f"{type_name(owner)}.{self.name}",
@@ -61,11 +66,14 @@ def declared_state(cls: type) -> State[Any] | None:
     """Return the state a role class declares, or None.
 
     Raises:
-        DeclarationError: it declares several.
+        DeclarationError: it declares several, or one that cannot start empty.
     """
-    found = {k: v for base in reversed(cls.__mro__) for k, v in vars(base).items() if isinstance(v, State)}
+    members = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
+    found = {name: value for name, value in members.items() if isinstance(value, State)}
     if len(found) > 1:
         raise DeclarationError(
             type_name(cls), f"it declares several states: {', '.join(found)}", hint="Put them into one Struct"
         )
+    for state in found.values():
+        state.fresh(cls)
     return next(iter(found.values()), None)

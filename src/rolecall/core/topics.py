@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Generic, TypeVar, overload
 
 import msgspec
 
 from rolecall.core.ends import TopicEnd
+from rolecall.core.errors import DeclarationError
 from rolecall.core.ids import RoleId
-from rolecall.core.policies import Overflow
+from rolecall.core.policies import EventOverflow, check_queue
 
 __all__ = ("Handles", "Topic", "UnboundTopic", "on")
 
@@ -57,7 +59,7 @@ class Topic(Generic[M]):
 class Handles(msgspec.Struct, frozen=True):
     """The mark on a method that handles events or changes of a relationship.
 
-    `what` is the topic's name, or `join`/`leave` for a change of membership.
+    `what` is the topic's name or, with `membership`, `join` or `leave`.
     """
 
     relationship: str
@@ -65,7 +67,8 @@ class Handles(msgspec.Struct, frozen=True):
     item_type: Any = None
     where: Mapping[str, Any] | None = None
     capacity: int = 64
-    overflow: Overflow = "wait"
+    overflow: EventOverflow = "wait"
+    membership: bool = False
 
 
 def on(
@@ -74,7 +77,7 @@ def on(
     *,
     where: Mapping[str, Any] | None = None,
     capacity: int = 64,
-    overflow: Overflow = "wait",
+    overflow: EventOverflow = "wait",
 ) -> Callable[
     [Callable[[Any, RoleId, M], Coroutine[Any, Any, None]]],
     Callable[[Any, RoleId, M], Coroutine[Any, Any, None]],
@@ -87,13 +90,38 @@ def on(
     Args:
         where: conditions checked at the source, such as `{"loss__lt": 0.1}`.
         capacity: how many events may wait for the handler.
-        overflow: what happens when they do: the emitter waits (`wait`), or old events give way.
+        overflow: what happens when they do: the emitter waits (`wait`), or the oldest event gives way
+            (`drop_oldest`). With `latest` only the newest event of each source ever waits.
+
+    Raises:
+        DeclarationError: the options make no sense, or the method is no `async def`; when the class is used:
+            a field in `where` that the events do not have.
     """
     mark = Handles(relationship, topic.name, topic.topic.type, where, capacity, overflow)
     return lambda handler: marked(handler, mark)
 
 
 def marked(handler: EventHandler, mark: Handles) -> EventHandler:
-    """Add a mark to a method; a method may carry several."""
+    """Add a mark to a method; a method may carry several.
+
+    Raises:
+        DeclarationError: the method is no coroutine function or takes other arguments, or its queue makes
+            no sense.
+    """
+    _check_handler(handler, ("source",) if mark.membership else ("source", "event"))
+    check_queue(handler.__qualname__, mark.capacity, mark.overflow)
     handler.__dict__.setdefault("__rolecall_handles__", []).append(mark)
     return handler
+
+
+def _check_handler(handler: Callable[..., Any], arguments: tuple[str, ...]) -> None:
+    expected = f"async def {handler.__name__}(self, {', '.join(arguments)})"
+    if not inspect.iscoroutinefunction(handler):
+        raise DeclarationError(handler.__qualname__, f"it must be a coroutine function: `{expected}`")
+    try:
+        inspect.signature(handler).bind("self", *arguments)
+    except TypeError as error:
+        raise DeclarationError(
+            handler.__qualname__, f"it cannot be called with {' and '.join(arguments)}: {error}",
+            hint=f"Write `{expected}`",
+        ) from None  # fmt: skip

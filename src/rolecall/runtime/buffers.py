@@ -4,127 +4,272 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import partial
+from typing import Generic, TypeAlias, TypeVar
 
+from rolecall.core.errors import RolecallError, RoleLost
 from rolecall.core.ids import RoleId
-from rolecall.core.policies import Overflow
+from rolecall.core.policies import MAILBOX_BYTES, EventOverflow
 
-__all__ = ("Buffer", "Items")
+__all__ = ("Admission", "Buffer", "Items", "admitted")
 
 M = TypeVar("M")
+Wanted: TypeAlias = tuple[Hashable, RoleId | None]
+RequireAlive: TypeAlias = Callable[[Iterable[RoleId]], None]
 
 
-class _Taker:
-    __slots__ = ("future", "key", "source")
+class Admission:
+    """A message that waits for room: await `future`, or take it back."""
 
-    def __init__(self, key: Hashable, source: RoleId | None, future: asyncio.Future[Any]) -> None:
-        self.key, self.source, self.future = key, source, future
+    __slots__ = ("future", "withdraw")
 
-    def wants(self, source: RoleId, key: Hashable) -> bool:
-        return (self.key is None or self.key == key) and (self.source is None or self.source == source)
+    def __init__(self, future: asyncio.Future[None], withdraw: Callable[[], None]) -> None:
+        self.future, self.withdraw = future, withdraw
+
+
+async def admitted(waiting: Sequence[Admission]) -> None:
+    """Wait until all messages have been admitted; leaving the wait takes back those that have not.
+
+    Raises:
+        RolecallError: why the first of those that never will be was refused, after the others are in.
+    """
+    errors: list[RolecallError] = []
+    try:
+        for admission in waiting:
+            try:
+                await admission.future
+            except RolecallError as error:
+                errors.append(error)
+    except asyncio.CancelledError:
+        for admission in waiting:
+            admission.withdraw()
+        raise
+    if errors:
+        raise errors[0]
+
+
+class _Entry(Generic[M]):
+    """A message with its sender, its key and, while it waits for room, its sender's wait."""
+
+    __slots__ = ("admission", "bytes", "item", "key", "source")
+
+    def __init__(self, source: RoleId, key: Hashable, item: M, size: int) -> None:
+        self.source, self.key, self.item, self.bytes = source, key, item, size
+        self.admission: asyncio.Future[None] | None = None
+
+    def let_go(self) -> None:
+        """Let the sender go on."""
+        if self.admission is not None and not self.admission.done():
+            self.admission.set_result(None)
+
+
+class _Receipt(Generic[M]):
+    """Someone who waits for one message, or for one of each of several sources."""
+
+    __slots__ = ("entries", "future", "wanted")
+
+    def __init__(self, wanted: Sequence[Wanted]) -> None:
+        self.wanted = wanted
+        self.entries: list[_Entry[M] | None] = [None] * len(wanted)
+        self.future: asyncio.Future[None] | None = None
+
+    @property
+    def missing(self) -> list[RoleId]:
+        """The sources a message is still wanted from."""
+        pairs = zip(self.wanted, self.entries, strict=True)
+        return [source for (_, source), entry in pairs if entry is None and source is not None]
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything is there."""
+        return None not in self.entries
+
+    def accept(self, entry: _Entry[M]) -> bool:
+        """Take a message, if it is wanted."""
+        if self.future is not None and self.future.done():
+            return False
+        for number, wanted in enumerate(self.wanted):
+            if self.entries[number] is None and _fits(entry, wanted):
+                self.entries[number] = entry
+                if self.future is not None and self.complete:
+                    self.future.set_result(None)
+                return True
+        return False
+
+
+def _fits(entry: _Entry[M], wanted: Wanted) -> bool:
+    key, source = wanted
+    return (key is None or key == entry.key) and (source is None or source == entry.source)
 
 
 class Buffer(Generic[M]):
     """A bounded queue with selective taking. All logic is synchronous; only waiting is not."""
 
     def __init__(
-        self, capacity: int, overflow: Overflow = "wait", key: Callable[[M], Hashable] | None = None
+        self,
+        capacity: int,
+        overflow: EventOverflow = "wait",
+        key: Callable[[M], Hashable] | None = None,
+        capacity_bytes: int = MAILBOX_BYTES,
     ) -> None:
-        self.capacity, self.overflow, self._key = capacity, overflow, key
-        self.items: deque[tuple[RoleId, Hashable, M]] = deque()
-        self.parked: deque[tuple[asyncio.Future[None], RoleId, Hashable, M]] = deque()
-        self._takers: list[_Taker] = []
+        self.capacity, self.capacity_bytes, self.overflow, self._key = capacity, capacity_bytes, overflow, key
+        self._bytes = 0
+        self._items: deque[_Entry[M]] = deque()
+        self._parked: deque[_Entry[M]] = deque()
+        self._receipts: list[_Receipt[M]] = []
 
     def __len__(self) -> int:
-        return len(self.items)
+        return len(self._items)
 
-    def offer(self, source: RoleId, item: M) -> asyncio.Future[None] | None:
-        """Hand over an item; return what to wait for when the buffer is full and its senders wait."""
-        key = self._key(item) if self._key is not None else None
-        for taker in self._takers:
-            if taker.wants(source, key) and not taker.future.done():
-                taker.future.set_result((source, item))
-                return None
-        if len(self.items) < self.capacity and not self.parked:
-            self.items.append((source, key, item))
+    # ------------------------------------------------------------------------------------------ putting
+
+    def offer(self, source: RoleId, item: M, size: int) -> Admission | None:
+        """Hand over an item of `size` bytes; return its wait when there is no room and its sender waits."""
+        entry = _Entry(source, self._key(item) if self._key is not None else None, item, size)
+        if any(receipt.accept(entry) for receipt in self._receipts):
             return None
-        return self._overflow(source, key, item)
-
-    async def take(self, key: Hashable = None, source: RoleId | None = None) -> tuple[RoleId, M]:
-        """Return the oldest item with this key and source, waiting for it."""
-        found = self.take_nowait(key, source)
-        if found is not None:
-            return found
-        taker = _Taker(key, source, asyncio.get_running_loop().create_future())
-        self._takers.append(taker)
-        try:
-            taken: tuple[RoleId, M] = await taker.future
-            return taken
-        except asyncio.CancelledError:
-            if taker.future.done() and not taker.future.cancelled() and taker.future.exception() is None:
-                self._restore(*taker.future.result())
-            raise
-        finally:
-            self._takers.remove(taker)
-
-    def take_nowait(self, key: Hashable = None, source: RoleId | None = None) -> tuple[RoleId, M] | None:
-        """Return the oldest fitting item, or None."""
-        wanted = _Taker(key, source, None)  # type: ignore[arg-type]
-        for position, (sender, item_key, item) in enumerate(self.items):
-            if wanted.wants(sender, item_key):
-                del self.items[position]
-                self._unpark()
-                return sender, item
-        return None
-
-    async def collect(self, sources: Iterable[RoleId], key: Hashable = None) -> dict[RoleId, M]:
-        """Return one item of each source, in the order of `sources`."""
-        return {source: (await self.take(key, source))[1] for source in list(sources)}
-
-    def drain(self) -> list[tuple[RoleId, M]]:
-        """Return and remove all there is, parked items included."""
-        drained = [(source, item) for source, _, item in self.items]
-        self.items.clear()
-        self._unpark()
-        return drained
-
-    def lose(self, source: RoleId, error: Exception) -> None:
-        """Fail those who wait for an item of a source that is gone."""
-        for taker in self._takers:
-            if taker.source == source and not taker.future.done():
-                taker.future.set_exception(error)
-
-    def close(self, error: Exception) -> None:
-        """Fail the senders that wait."""
-        for admission, *_ in self.parked:
-            if not admission.done():
-                admission.set_exception(error)
-        self.parked.clear()
-
-    def _overflow(self, source: RoleId, key: Hashable, item: M) -> asyncio.Future[None] | None:
-        if self.overflow == "wait":
-            admission: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self.parked.append((admission, source, key, item))
-            return admission
         if self.overflow == "latest":
-            self.items.clear()
-        else:
-            self.items.popleft()
-        self.items.append((source, key, item))
+            self._forget(source)
+        if self._parked or not self._has_room(entry):
+            return self._overflow(entry)
+        self._admit(entry)
         return None
+
+    def _has_room(self, entry: _Entry[M]) -> bool:
+        waiting = len(self._items)
+        return waiting == 0 or (waiting < self.capacity and self._bytes + entry.bytes <= self.capacity_bytes)
+
+    def _admit(self, entry: _Entry[M]) -> None:
+        self._items.append(entry)
+        self._bytes += entry.bytes
+
+    def _forget(self, source: RoleId) -> None:
+        for entry in [entry for entry in self._items if entry.source == source]:
+            self._discard(entry)
+
+    def _discard(self, entry: _Entry[M]) -> None:
+        self._items.remove(entry)
+        self._bytes -= entry.bytes
+
+    def _overflow(self, entry: _Entry[M]) -> Admission | None:
+        if self.overflow == "wait":
+            entry.admission = asyncio.get_running_loop().create_future()
+            self._parked.append(entry)
+            return Admission(entry.admission, partial(self._withdraw, entry))
+        while not self._has_room(entry):
+            self._discard(self._items[0])
+        self._admit(entry)
+        return None
+
+    def _withdraw(self, entry: _Entry[M]) -> None:
+        if entry in self._parked:
+            self._parked.remove(entry)
+            self._unpark()
 
     def _unpark(self) -> None:
-        while self.parked and len(self.items) < self.capacity:
-            admission, source, key, item = self.parked.popleft()
-            if admission.done():  # the sender gave up
-                continue
-            self.items.append((source, key, item))
-            admission.set_result(None)
+        while self._parked and self._has_room(self._parked[0]):
+            entry = self._parked.popleft()
+            self._admit(entry)
+            entry.let_go()
 
-    def _restore(self, source: RoleId, item: M) -> None:
-        key = self._key(item) if self._key is not None else None
-        self.items.appendleft((source, key, item))
+    # ------------------------------------------------------------------------------------------ taking
+
+    async def take(
+        self, key: Hashable = None, source: RoleId | None = None, alive: RequireAlive | None = None
+    ) -> tuple[RoleId, M]:
+        """Return the oldest item with this key and source, waiting for it; `alive` as for `collect`."""
+        [entry] = await self._receive([(key, source)], alive)
+        return entry.source, entry.item
+
+    async def collect(
+        self, sources: Iterable[RoleId], key: Hashable = None, alive: RequireAlive | None = None
+    ) -> dict[RoleId, M]:
+        """Return one item of each source, in the order of `sources`; nothing is taken until all are there.
+
+        `alive` raises what is to be raised when the sources it is given are waited for in vain.
+        """
+        entries = await self._receive([(key, source) for source in dict.fromkeys(sources)], alive)
+        return {entry.source: entry.item for entry in entries}
+
+    async def _receive(self, wanted: Sequence[Wanted], alive: RequireAlive | None) -> list[_Entry[M]]:
+        receipt: _Receipt[M] = _Receipt(wanted)
+        try:
+            receipt.entries = [self._pop(one) for one in wanted]
+            if not receipt.complete:
+                if alive is not None:
+                    alive(receipt.missing)
+                await self._wait(receipt)
+        except BaseException:
+            self._give_back(receipt)
+            raise
+        return [entry for entry in receipt.entries if entry is not None]
+
+    async def _wait(self, receipt: _Receipt[M]) -> None:
+        receipt.future = asyncio.get_running_loop().create_future()
+        self._receipts.append(receipt)
+        try:
+            await receipt.future
+        finally:
+            self._receipts.remove(receipt)
+
+    def _pop(self, wanted: Wanted) -> _Entry[M] | None:
+        """Take the oldest fitting item out, of those that wait for room too: a full queue may hold others."""
+        for entry in self._items:
+            if _fits(entry, wanted):
+                self._discard(entry)
+                self._unpark()
+                return entry
+        for entry in self._parked:
+            if _fits(entry, wanted):
+                self._parked.remove(entry)
+                entry.let_go()
+                return entry
+        return None
+
+    def _give_back(self, receipt: _Receipt[M]) -> None:
+        """Return what someone took who did not get everything, to others who wait or to the front."""
+        for entry in reversed(receipt.entries):
+            if entry is None or any(other.accept(entry) for other in self._receipts) or self._outdated(entry):
+                continue
+            self._items.appendleft(entry)
+            self._bytes += entry.bytes
+
+    def _outdated(self, entry: _Entry[M]) -> bool:
+        """Whether an item that is given back has had to give way meanwhile."""
+        if self.overflow == "latest":
+            return any(other.source == entry.source for other in self._items)
+        return self.overflow == "drop_oldest" and not self._has_room(entry)
+
+    def drain(self) -> list[tuple[RoleId, M]]:
+        """Return and remove all there is, items that wait for room included."""
+        drained = [*self._items, *self._parked]
+        self._items.clear()
+        self._bytes = 0
+        self.release()
+        return [(entry.source, entry.item) for entry in drained]
+
+    # ------------------------------------------------------------------------------------------ ending
+
+    def lose(self, source: RoleId | None, error: RoleLost) -> None:
+        """Fail those who wait for an item of a source that is gone; None for those who wait for any."""
+        for receipt in self._receipts:
+            waits = source in receipt.missing if source is not None else not receipt.complete
+            if waits and receipt.future is not None and not receipt.future.done():
+                receipt.future.set_exception(error.copied())
+
+    def release(self) -> None:
+        """Let the senders go that wait for room, and drop what they hold."""
+        for entry in self._parked:
+            entry.let_go()
+        self._parked.clear()
+
+    def close(self, error: RoleLost) -> None:
+        """Fail the senders that wait for room."""
+        for entry in self._parked:
+            if entry.admission is not None and not entry.admission.done():
+                entry.admission.set_exception(error.copied())
+        self._parked.clear()
 
 
 class Items(Generic[M]):

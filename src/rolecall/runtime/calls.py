@@ -15,7 +15,15 @@ import anyio
 from rolecall.core.annotations import type_name
 from rolecall.core.context import Handling
 from rolecall.core.ends import Outcome
-from rolecall.core.errors import LifecycleError, Refused, RemoteError, RolecallError, RoleLost, WrongType
+from rolecall.core.errors import (
+    LifecycleError,
+    Refused,
+    RemoteError,
+    RolecallError,
+    RoleLost,
+    Superseded,
+    WrongType,
+)
 from rolecall.core.ids import RoleId
 
 if TYPE_CHECKING:
@@ -125,7 +133,9 @@ class Invocation:
             self.on_ended(self)
 
     def _bury(self, error: Exception) -> None:
-        if not isinstance(error, Refused):
+        # An event that gave way to newer ones did so because its subscriber asked for it.
+        gave_way = self.future is None and isinstance(error, Superseded)
+        if not isinstance(error, Refused) and not gave_way:
             kind = "event" if self.future is None else self.dispatcher.kind
             self.dispatcher.instance.node.bury(kind, self.dispatcher.instance.id, self.dispatcher.name, error)
 

@@ -24,7 +24,7 @@ from rolecall.core.ends import (
 )
 from rolecall.core.errors import NotAChannel
 from rolecall.core.ids import RoleId
-from rolecall.core.policies import Overflow
+from rolecall.core.policies import EventOverflow
 from rolecall.core.topics import Topic
 from rolecall.runtime.buffers import Items
 from rolecall.runtime.calls import Invocation, Reports
@@ -253,7 +253,7 @@ class RemoteTopic(TopicEnd[T], Generic[T]):
         raise NotAChannel(str(self._role), f"{self.name}.emit", [f"{self.name}.subscribe"])
 
     def subscribe(
-        self, *, where: Mapping[str, Any] | None = None, capacity: int = 64, overflow: Overflow = "wait"
+        self, *, where: Mapping[str, Any] | None = None, capacity: int = 64, overflow: EventOverflow = "wait"
     ) -> Subscription[T]:
         return self._host.subscribe("", (self._role,), self._topic, where or {}, capacity, overflow)
 

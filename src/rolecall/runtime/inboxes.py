@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from rolecall.core.annotations import type_name
 from rolecall.core.ends import InboxEnd
+from rolecall.core.errors import DeclarationError
 from rolecall.core.ids import RoleId
 from rolecall.core.inboxes import Inbox
 from rolecall.core.signatures import accepted_classes
@@ -25,21 +27,26 @@ class OwnInbox(InboxEnd[T], Generic[T]):
     def __init__(self, instance: RoleInstance, inbox: Inbox[T]) -> None:
         self._instance, self.declaration, self.name = instance, inbox, inbox.name
         self.accepted = accepted_classes(inbox.type)
-        self.buffer: Buffer[T] = Buffer(inbox.capacity, key=inbox.key)
+        self.buffer: Buffer[T] = Buffer(inbox.capacity, key=inbox.key, capacity_bytes=inbox.capacity_bytes)
 
     async def put(self, item: T, /) -> None:
         await self._instance.put(self._instance.id, self.name, item)
 
     async def take(self, key: Hashable = None, *, source: RoleId | None = None) -> T:
-        if source is not None:
-            found = self.buffer.take_nowait(key, source)
-            if found is not None:
-                return found[1]
-            self._instance.node.require_alive([source])
-        return (await self.buffer.take(key, source))[1]
+        self._require_key(key)
+        return (await self.buffer.take(key, source, self._instance.node.require_alive))[1]
 
     async def collect(self, sources: Iterable[RoleId], *, key: Hashable = None) -> dict[RoleId, T]:
-        return {source: await self.take(key, source=source) for source in list(sources)}
+        self._require_key(key)
+        return await self.buffer.collect(sources, key, self._instance.node.require_alive)
+
+    def _require_key(self, key: Hashable) -> None:
+        if key is not None and self.declaration.key is None:
+            raise DeclarationError(
+                f"{type_name(type(self._instance.role))}.{self.name}",
+                f"its messages have no key, so none would ever be taken by the key {key!r}",
+                hint="Declare it as `rc.Inbox(..., key=lambda message: ...)`",
+            )
 
     def drain(self) -> list[tuple[RoleId, T]]:
         return self.buffer.drain()

@@ -33,13 +33,14 @@ from rolecall.core.errors import (
 from rolecall.core.groups import Group, Within
 from rolecall.core.ids import RoleId
 from rolecall.core.inboxes import Inbox
-from rolecall.core.policies import MAILBOX_BYTES, MAILBOX_MESSAGES, ChannelOptions, Overflow
+from rolecall.core.policies import MAILBOX_BYTES, MAILBOX_MESSAGES, ChannelOptions, EventOverflow
 from rolecall.core.randomness import generator
 from rolecall.core.records import Metric, StatusChange
 from rolecall.core.role import Role
 from rolecall.core.state import State
 from rolecall.core.status import Status
 from rolecall.core.topics import Topic
+from rolecall.runtime.buffers import Admission, admitted
 from rolecall.runtime.calls import CANCEL_WAIT_S, RUNNING, Invocation
 from rolecall.runtime.dispatcher import Dispatcher, Parked
 from rolecall.runtime.elements import ElementSource, load_elements, save_elements
@@ -236,6 +237,8 @@ class RoleInstance:
             dispatcher.close(why, error_class)
         for inbox in self._inboxes.values():
             inbox.buffer.close(self.lost_error("none"))
+        for watcher in list(self.watchers):
+            watcher.leave()
         self.relations.forget()
         self._end.set()
         self.node.directory.remove(self)
@@ -336,7 +339,7 @@ class RoleInstance:
         """Put a message into the inbox of a role; wait while it is full."""
         admission = self._offer(role, inbox, item)
         if admission is not None:
-            await admission
+            await admitted([admission])
 
     async def group_put(self, attribute: str, ids: tuple[RoleId, ...], inbox: str, item: Any) -> None:
         """Put a message into the inbox of several roles."""
@@ -347,13 +350,11 @@ class RoleInstance:
                 waiting.append(self._offer(role, inbox, item))
             except RoleLost as error:
                 lost.append(error)
-        for admission in waiting:
-            if admission is not None:
-                await admission
+        await admitted([admission for admission in waiting if admission is not None])
         if lost:
             raise lost[0]
 
-    def _offer(self, role: RoleId, name: str, item: Any) -> asyncio.Future[None] | None:
+    def _offer(self, role: RoleId, name: str, item: Any) -> Admission | None:
         instance = self.node.directory.find(role)
         declared = instance.declared.inboxes.get(name)
         if declared is None:
@@ -365,7 +366,7 @@ class RoleInstance:
             raise WrongType(f"{role}.{name}: message", type_name(declared.type), type_name(type(item)))
         if self.node.checker is not None:
             item = self.node.checker.put(self, instance, declared, item)
-        return end.buffer.offer(self.id, item)
+        return end.buffer.offer(self.id, item, size_bytes(item))
 
     def notify(self, dispatcher: Dispatcher, role: RoleId) -> None:
         """Tell a handler of the role that another joined or left."""
@@ -400,7 +401,7 @@ class RoleInstance:
 
     def subscribe(
         self, attribute: str, ids: tuple[RoleId, ...], topic: Topic[Any], where: Mapping[str, Any],
-        capacity: int, overflow: Overflow,
+        capacity: int, overflow: EventOverflow,
     ) -> Subscription[Any]:  # fmt: skip
         return Taken(self, ids, topic, where, capacity, overflow)
 

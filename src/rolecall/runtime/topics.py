@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from rolecall.core.annotations import type_name
 from rolecall.core.conditions import Condition, compile_conditions
 from rolecall.core.ends import Subscription, TopicEnd
-from rolecall.core.errors import RoleLost, WrongType
+from rolecall.core.errors import LifecycleError, RolecallError, RoleLost, WrongType
 from rolecall.core.ids import RoleId
-from rolecall.core.policies import Overflow
+from rolecall.core.policies import EventOverflow, check_queue
 from rolecall.core.signatures import accepted_classes
 from rolecall.core.topics import Topic
-from rolecall.runtime.buffers import Buffer
+from rolecall.runtime.buffers import Admission, Buffer, admitted
 from rolecall.runtime.calls import PARKED, Invocation
 from rolecall.runtime.dispatcher import Dispatcher
+from rolecall.wire import size_bytes
 
 if TYPE_CHECKING:
     from rolecall.runtime.instance import RoleInstance
@@ -30,23 +30,40 @@ T = TypeVar("T")
 class Sink(Protocol):
     """Where the events of a topic go."""
 
-    def offer(self, source: RoleId, item: Any) -> asyncio.Future[None] | None:
-        """Hand over an event; return what to wait for when there is no room."""
+    where: str
+
+    def offer(self, source: RoleId, item: Any, size: int) -> Admission | None:
+        """Hand over an event of `size` bytes; return its wait when there is no room."""
 
 
 class HandlerSink:
     """Events go to a handler, through a mailbox of its own."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        self._dispatcher = dispatcher
+    def __init__(self, dispatcher: Dispatcher, *, latest: bool = False) -> None:
+        self._dispatcher, self._latest = dispatcher, latest
+        self.where = dispatcher.where
 
-    def offer(self, source: RoleId, item: Any) -> asyncio.Future[None] | None:
+    def offer(self, source: RoleId, item: Any, size: int) -> Admission | None:
         dispatcher = self._dispatcher
         if dispatcher.closed:
             return None
+        if self._latest:
+            self._forget(source)
         invocation = Invocation(dispatcher, source, (source, item), {})
+        invocation.bytes = size
         dispatcher.submit(invocation)
-        return invocation.admission if invocation.state == PARKED else None
+        if invocation.state != PARKED or invocation.admission is None:
+            return None
+        return Admission(invocation.admission, invocation.cancel)
+
+    def leave(self, source: RoleId) -> None:
+        """Let a source go that waits for room: the role listens to it no more."""
+        for invocation in [parked for parked in self._dispatcher.parked if parked.caller == source]:
+            invocation.cancel()
+
+    def _forget(self, source: RoleId) -> None:
+        for invocation in [waiting for waiting in self._dispatcher.mailbox if waiting.caller == source]:
+            invocation.cancel()
 
 
 class OwnTopic(TopicEnd[T], Generic[T]):
@@ -72,24 +89,39 @@ class OwnTopic(TopicEnd[T], Generic[T]):
         checker = self._instance.node.checker
         if checker is not None:
             item = checker.emitted(self._instance, self._topic, item)
-        full = [waiting for sink in self._accepting(item) if (waiting := sink.offer(self._instance.id, item))]
-        for admission in full:
-            await admission
+        waiting = self._offer(item)
+        if waiting:
+            await admitted(waiting)
 
     def publish(self, item: T) -> None:
         """Emit without waiting for those whose queues are full; for the runtime's own topics."""
-        for sink in self._accepting(item):
-            sink.offer(self._instance.id, item)
+        self._offer(item)
 
-    def _accepting(self, item: T) -> list[Sink]:
-        return [sink for sink, condition in self._sinks.items() if condition is None or condition(item)]
+    def _offer(self, item: T) -> list[Admission]:
+        """Hand an event to every subscriber at once, and return the waits of those whose queues are full."""
+        if not self._sinks:
+            return []
+        source, size = self._instance.id, size_bytes(item)
+        waits = [
+            sink.offer(source, item, size)
+            for sink, condition in list(self._sinks.items())
+            if condition is None or self._holds(condition, item, sink)
+        ]
+        return [wait for wait in waits if wait is not None]
+
+    def _holds(self, condition: Condition, item: T, sink: Sink) -> bool:
+        """Check a condition; one that cannot be checked is its subscriber's fault, not the emitter's."""
+        try:
+            return condition(item)
+        except Exception as error:
+            problem = RolecallError(f"the condition of {sink.where} failed: {type(error).__name__}: {error}")
+            self._instance.node.bury("event", self._instance.id, self.name, problem)
+            return False
 
     def subscribe(
-        self, *, where: Mapping[str, Any] | None = None, capacity: int = 64, overflow: Overflow = "wait"
+        self, *, where: Mapping[str, Any] | None = None, capacity: int = 64, overflow: EventOverflow = "wait"
     ) -> Subscription[T]:
-        return self._instance.subscribe(
-            "", (self._instance.id,), self._topic, where or {}, capacity, overflow
-        )
+        return self._instance.subscribe("", (self._instance.id,), self._topic, where or {}, capacity, overflow)
 
 
 class Taken(Subscription[T], Generic[T]):
@@ -97,47 +129,88 @@ class Taken(Subscription[T], Generic[T]):
 
     def __init__(
         self, host: RoleInstance, sources: tuple[RoleId, ...], topic: Topic[T], where: Mapping[str, Any],
-        capacity: int, overflow: Overflow,
+        capacity: int, overflow: EventOverflow,
     ) -> None:  # fmt: skip
         self._host, self._sources, self._topic = host, sources, topic
+        self.where = f"{host.id}: subscription to {topic.name}"
+        check_queue(self.where, capacity, overflow)
         self._buffer: Buffer[T] = Buffer(capacity, overflow)
-        place = f"{host.id}: subscription to {topic.name}"
-        self._condition = compile_conditions(where, topic.type, host.role, place) if where else None
+        self._condition = compile_conditions(where, topic.type, host.role, self.where) if where else None
+        self._topics: list[OwnTopic[T]] = []
+        self._lost: dict[RoleId, RoleLost] = {}
+        self._entered = False
 
-    def offer(self, source: RoleId, item: T) -> asyncio.Future[None] | None:
+    def offer(self, source: RoleId, item: T, size: int) -> Admission | None:
         """Take in an event; called by the topics subscribed to."""
-        return self._buffer.offer(source, item)
+        return self._buffer.offer(source, item, size)
 
     def lose(self, source: RoleId, error: RoleLost) -> None:
         """Fail those who wait for an event of a role that is gone."""
-        self._buffer.lose(source, error)
+        if source in self._sources:
+            self._lost[source] = error
+            self._buffer.lose(source, error)
+            if len(self._lost) == len(self._sources):
+                self._buffer.lose(None, error)
+
+    def leave(self) -> None:
+        """Listen no more; emitters must not wait for a reader that has left."""
+        self._host.watchers.discard(self)
+        for topic in self._topics:
+            topic.detach(self)
+        self._topics.clear()
+        self._buffer.release()
+        self._entered = False
 
     async def __aenter__(self) -> Self:
-        for source in self._sources:
-            self._host.node.topic(source, self._topic.name).attach(self, self._condition)
+        try:
+            for source in self._sources:
+                topic = self._host.node.topic(source, self._topic.name)
+                topic.attach(self, self._condition)
+                self._topics.append(topic)
+        except RolecallError:
+            self.leave()
+            raise
         self._host.watchers.add(self)
+        self._entered = True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._host.watchers.discard(self)
-        for source in self._sources:
-            topic = self._host.node.find_topic(source, self._topic.name)
-            if topic is not None:
-                topic.detach(self)
-        for admission, *_ in self._buffer.parked:  # emitters must not wait for a reader that has left
-            if not admission.done():
-                admission.set_result(None)
-        self._buffer.parked.clear()
+        self.leave()
 
     async def take(self, *, source: RoleId | None = None) -> tuple[RoleId, T]:
-        return await self._buffer.take(None, source)
+        if source is None:
+            return await self._buffer.take(alive=self._require_any)
+        return await self._buffer.take(None, source, self._require)
 
-    async def collect(self, sources: Any) -> dict[RoleId, T]:
-        wanted = list(sources)
-        self._host.node.require_alive(wanted)
-        return await self._buffer.collect(wanted)
+    async def collect(self, sources: Iterable[RoleId]) -> dict[RoleId, T]:
+        return await self._buffer.collect(sources, None, self._require)
+
+    async def __anext__(self) -> tuple[RoleId, T]:
+        try:
+            return await self.take()
+        except RoleLost:
+            raise StopAsyncIteration from None
+
+    def _require(self, sources: Iterable[RoleId]) -> None:
+        """Raise unless each of the sources can still emit to this subscription."""
+        for source in sources:
+            if source in self._lost:
+                raise self._lost[source].copied()
+            if source not in self._sources:
+                raise LifecycleError(f"{self.where}: {source} is none of its sources.")
+        self._require_entered()
+
+    def _require_any(self, none: Iterable[RoleId]) -> None:
+        """Raise unless one of the sources can still emit to this subscription."""
+        if self._lost and len(self._lost) == len(self._sources):
+            raise next(reversed(self._lost.values())).copied()
+        self._require_entered()
+
+    def _require_entered(self) -> None:
+        if not self._entered:
+            raise LifecycleError(f"{self.where}: no event will come. Use it inside `async with`.")
 
     def drain(self) -> list[tuple[RoleId, T]]:
         return self._buffer.drain()
