@@ -55,6 +55,7 @@ from rolecall.core.errors import (
     WrongArgument,
     WrongType,
 )
+from rolecall.core.factories import factory
 from rolecall.core.groups import Group
 from rolecall.core.ids import RoleId
 from rolecall.core.inboxes import Inbox
@@ -75,8 +76,18 @@ __version__ = "0.1.0"
 _LATER = {
     "rolecall.core.tensors": ("Tensors",),
     "rolecall.fleet.app": (
-        "After", "Alias", "App", "Call", "ElementSpec", "Later", "Limits", "Node", "Preset", "RoleSpec", "Topology",
-    ),  # fmt: skip
+        "After",
+        "Alias",
+        "App",
+        "Call",
+        "ElementSpec",
+        "Later",
+        "Limits",
+        "Node",
+        "Preset",
+        "RoleSpec",
+        "Topology",
+    ),
     "rolecall.fleet.run": ("History", "run", "run_sync"),
 }
 _HOME = {name: module for module, names in _LATER.items() for name in names}
@@ -155,6 +166,7 @@ __all__ = (
     "caller",
     "deadline",
     "element",
+    "factory",
     "many",
     "on",
     "one",

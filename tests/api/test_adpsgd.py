@@ -60,6 +60,7 @@ class Worker(rc.Role):
 
     async def main(self) -> None:
         for _ in range(self.steps):
+            gradient = np.zeros_like(self.state.x)
             async with anyio.create_task_group() as beside:
                 beside.start_soon(self.average)
                 gradient = await self.compute(self.model.gradient, self.state.x)

@@ -19,9 +19,17 @@ from rolecall.core.tensors import Tensors
 from rolecall.learn import Dataset, Model, Score, Update, weighted_mean, weighted_metrics
 
 __all__ = (
-    "Aggregator", "ClientSelector", "ClientTester", "Coordinator", "CyclicSelector", "FederationState", "RandomSelector",
-    "Tester", "Trainer", "app",
-)  # fmt: skip
+    "Aggregator",
+    "ClientSelector",
+    "ClientTester",
+    "Coordinator",
+    "CyclicSelector",
+    "FederationState",
+    "RandomSelector",
+    "Tester",
+    "Trainer",
+    "app",
+)
 
 
 class Trainer(rc.Role):
@@ -189,22 +197,25 @@ def app(
         elements={"model": model_element(model)} | ({"test_data": tested} if tested else {}),
         extensions=[Tester] if tested else [ClientTester],
     )
-    trainer = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
+    trainer_options = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
+    server = {
+        "coordinator": coordinator,
+        "selector": rc.RoleSpec(RandomSelector, options={"fraction": fraction}),
+        "aggregator": rc.RoleSpec(Aggregator),
+    }
+    clients_roles = {
+        f"client{number}": {
+            "trainer": rc.RoleSpec(
+                Trainer, options=trainer_options, elements={"model": model_element(model), "data": share}
+            )
+        }
+        for number, share in enumerate(shares, 1)
+    }
     return rc.App(
         name="fedavg",
         parameters={"rounds": rounds},
         nodes={"server": rc.Node(), f"client[1-{len(shares)}]": rc.Node()},
-        roles={
-            "server": {
-                "coordinator": coordinator,
-                "selector": rc.RoleSpec(RandomSelector, options={"fraction": fraction}),
-                "aggregator": rc.RoleSpec(Aggregator),
-            },
-            **{
-                f"client{i}": {"trainer": rc.RoleSpec(Trainer, options=trainer, elements={"model": model_element(model), "data": share})}
-                for i, share in enumerate(shares, 1)
-            },
-        },
+        roles={"server": server, **clients_roles},
         relationships={"server": {"trainers": "client*/trainer"}},
         start="server/coordinator.run",
         seed=seed,

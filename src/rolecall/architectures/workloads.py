@@ -34,9 +34,7 @@ def model_element(model: AnyModel) -> rc.ElementSpec:
     return rc.ElementSpec(class_=TorchModel, options={"module": model})
 
 
-def client_data(
-    data: str | Dataset | Sequence[Dataset], partition: str, clients: int | None
-) -> list[rc.ElementSpec]:
+def client_data(data: str | Dataset | Sequence[Dataset], partition: str, clients: int | None) -> list[rc.ElementSpec]:
     """Return the element for the data of each client.
 
     Args:

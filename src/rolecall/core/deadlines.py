@@ -19,7 +19,7 @@ _CUT: ContextVar[list[str] | None] = ContextVar("rolecall_cut", default=None)
 def deadline(seconds: float) -> Iterator[anyio.CancelScope]:
     """Give what is inside so many seconds: `with rc.deadline(5): await self.server.read(clock)`.
 
-    It is `anyio.fail_after` with a better error; any cancel scope of anyio sets the deadline of the calls inside it, which
+    It is `anyio.fail_after` with a better error. Any cancel scope of anyio sets the deadline of the calls inside it; it
     travels with them and is inherited by the calls their handlers make.
 
     Raises:

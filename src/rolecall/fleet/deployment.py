@@ -1,4 +1,4 @@
-"""From an expanded application to what nodes host: classes imported, relationships resolved per node."""
+"""From an expanded application to what nodes host: classes imported, relationships resolved for each role."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from rolecall.core.patterns import matches, natural_key
 from rolecall.core.topologies import neighbours
 from rolecall.fleet.app import Alias, App, ElementSpec, Later, RoleSpec, Topology
 from rolecall.fleet.importing import load
+from rolecall.fleet.relations import relationships_of
+from rolecall.fleet.structure import role_ids
+from rolecall.fleet.values import imported
+from rolecall.runtime.directory import NATIVE
 from rolecall.runtime.elements import ElementSource
 from rolecall.runtime.instance import Hosting
 from rolecall.runtime.relations import Target
@@ -21,12 +25,11 @@ __all__ = ("Deployment", "deployment")
 
 
 class Deployment(msgspec.Struct, frozen=True):
-    """What each node of an application hosts and knows."""
+    """What each node of an application hosts, and the relationships of each role there, by the name of the role."""
 
     app: App
     hostings: dict[str, list[Hosting]]
-    relationships: dict[str, dict[str, Target]]
-    role_relationships: dict[str, dict[str, dict[str, Target]]]
+    relationships: dict[str, dict[str, dict[str, Target]]]
 
 
 def deployment(app: App) -> Deployment:
@@ -36,93 +39,74 @@ def deployment(app: App) -> Deployment:
         ConfigError: a class or factory cannot be imported.
         DeclarationError: a role class is declared in a way that cannot work.
     """
-    hostings = {
-        node: [_hosting(app, node, name, spec) for name, spec in app.roles.get(node, {}).items()] for node in app.nodes
-    }
-    roles = sorted((h.id for found in hostings.values() for h in found), key=natural_key)
-    by_node: dict[str, dict[str, Target]] = {node: {} for node in app.nodes}
-    by_role: dict[str, dict[str, dict[str, Target]]] = {node: {} for node in app.nodes}
-    for key, relations in app.relationships.items():
-        for name, target in relations.items():
-            if isinstance(target, Topology):
-                _relate_topology(app, roles, key, name, target, by_role)
-            else:
-                _relate(roles, key, name, _target(target), by_node, by_role)
-    return Deployment(app, hostings, by_node, by_role)
+    graphs = _Graphs(app)
+    hostings, relationships = {}, {}
+    for node in app.nodes:
+        roles = app.roles.get(node, {})
+        hostings[node] = [_hosting(app, node, name, spec) for name, spec in roles.items()]
+        relationships[node] = {name: graphs.relationships(RoleId(f"{node}/{name}")) for name in (*roles, NATIVE)}
+    return Deployment(app, hostings, relationships)
 
 
 # ---------------------------------------------------------------------------------------------- roles
 
 
 def _hosting(app: App, node: str, name: str, spec: RoleSpec) -> Hosting:
-    where = f"roles.{node}.{name}"
-    base = load(spec.class_, f"{where}.class", app.import_from)
-    extensions = tuple(load(e, f"{where}.extensions", app.import_from) for e in spec.extensions)
+    path = ("roles", node, name)
+    search = tuple(app.import_from)
+    base = load(spec.class_, app.marks.where((*path, "class")), search)
+    extensions = tuple(load(e, app.marks.where((*path, "extensions")), search) for e in spec.extensions)
     role_class = combined(base, extensions)
     declarations(role_class)
-    elements = {slot: _source(app, f"{where}.elements.{slot}", slot, e) for slot, e in spec.elements.items()}
-    return Hosting(id=RoleId.of(node, name), role_class=role_class, options=spec.options, elements=elements)
+    elements = {slot: _source(app, (*path, "elements", slot), slot, e) for slot, e in spec.elements.items()}
+    options = imported(spec.options, app.marks.where((*path, "options")), search)
+    return Hosting(id=RoleId.of(node, name), role_class=role_class, options=options, elements=elements)
 
 
-def _source(app: App, where: str, slot: str, spec: ElementSpec) -> ElementSource:
-    make = _maker(app, where, spec)
-    initialize = None
-    if spec.initialize is not None:
-        initialize = load(spec.initialize, f"{where}.initialize", app.import_from)
-    shared = repr((slot, spec)) if spec.share == "node" else None
+def _source(app: App, path: tuple[str, ...], slot: str, spec: ElementSpec) -> ElementSource:
+    where, search = app.marks.where(path), tuple(app.import_from)
     return ElementSource(
-        make=make, options=spec.options, initialize=initialize, shared=shared, save=spec.save, restore=spec.restore
+        make=_maker(where, spec, search),
+        options=imported(spec.options, where, search),
+        initialize=load(spec.initialize, where, search) if spec.initialize is not None else None,
+        shared=repr((slot, spec)) if spec.share == "node" else None,
+        save=spec.save,
+        restore=spec.restore,
     )
 
 
-def _maker(app: App, where: str, spec: ElementSpec) -> Any:
+def _maker(where: str, spec: ElementSpec, search: tuple[str, ...]) -> Any:
     if spec.value is not msgspec.UNSET:
         return lambda: spec.value
-    if spec.class_ is not None:
-        return load(spec.class_, f"{where}.class", app.import_from)
-    return load(spec.factory, f"{where}.factory", app.import_from)
+    return load(spec.class_ if spec.class_ is not None else spec.factory, where, search)
 
 
 # ---------------------------------------------------------------------------------------------- relationships
 
 
-def _target(target: str | list[str] | Alias | Later) -> Target:
-    if isinstance(target, Alias):
-        return Target(alias=target.alias)
-    if isinstance(target, Later):
-        return Target((target.later,))
-    return Target((target,) if isinstance(target, str) else tuple(target))
+class _Graphs:
+    """The topologies of an application, each drawn once over the roles there are at the start."""
 
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._roles = sorted(role_ids(app), key=natural_key)
+        self._drawn: dict[Topology, Mapping[str, list[str]]] = {}
 
-def _relate(
-    roles: list[RoleId],
-    key: str,
-    name: str,
-    target: Target,
-    by_node: Mapping[str, dict[str, Target]],
-    by_role: Mapping[str, dict[str, dict[str, Target]]],
-) -> None:
-    if "/" not in key:
-        for node in by_node:
-            if matches(key, node):
-                by_node[node][name] = target
-        return
-    for role in roles:
-        if matches(key, role):
-            by_role[role.home].setdefault(role.name, {})[name] = target
+    def relationships(self, role: RoleId) -> dict[str, Target]:
+        """Return whom each relationship of a role names."""
+        return {name: self._target(role, target) for name, (_, target) in relationships_of(self._app, role).items()}
 
+    def _target(self, role: RoleId, target: str | list[str] | Topology | Alias | Later) -> Target:
+        if isinstance(target, Topology):
+            return Target(tuple(self._graph(target).get(role, ())))
+        if isinstance(target, Alias):
+            return Target(alias=target.alias)
+        if isinstance(target, Later):
+            return Target((target.later,))
+        return Target((target,) if isinstance(target, str) else tuple(target))
 
-def _relate_topology(
-    app: App,
-    roles: list[RoleId],
-    key: str,
-    name: str,
-    topology: Topology,
-    by_role: Mapping[str, dict[str, dict[str, Target]]],
-) -> None:
-    """Give each member of the graph its neighbours: the graph is drawn once, over the roles there are at the start."""
-    members = [role for role in roles if matches(topology.of, role)]
-    graph = neighbours(topology.topology, members, app.seed or 0)
-    for role in members:
-        if matches(key, role if "/" in key else role.home):
-            by_role[role.home].setdefault(role.name, {})[name] = Target(tuple(graph[role]))
+    def _graph(self, topology: Topology) -> Mapping[str, list[str]]:
+        if topology not in self._drawn:
+            members = [role for role in self._roles if matches(topology.of, role)]
+            self._drawn[topology] = neighbours(topology.topology, members, self._app.seed or 0)
+        return self._drawn[topology]

@@ -7,12 +7,15 @@ from typing import Any
 
 import anyio
 import msgspec
+from anyio.abc import TaskGroup
 
 from rolecall.core.errors import ApplicationFailed, CallerError, ConfigError, RolecallError
 from rolecall.core.ids import RoleId
 from rolecall.core.records import LogLine, Observer
 from rolecall.fleet.app import After, Call
 from rolecall.fleet.deployment import Deployment
+from rolecall.fleet.structure import calls
+from rolecall.fleet.values import imported
 from rolecall.runtime.directory import Directory
 from rolecall.runtime.endpoints import start_task
 from rolecall.runtime.instance import RoleInstance
@@ -95,8 +98,7 @@ class LocalEngine:
             compute_threads=limits.compute_threads,
             mailbox=limits.mailbox_messages,
             mailbox_bytes=limits.mailbox_bytes,
-            relationships=self._deployed.relationships[name],
-            role_relationships=self._deployed.role_relationships[name],
+            role_relationships=self._deployed.relationships[name],
         )
 
     async def _close(self, nodes: list[Node]) -> None:
@@ -147,21 +149,16 @@ class LocalEngine:
 
     async def _work(self) -> None:
         """Start what is to be started and wait for the end the application asks for."""
-        calls, mains = self._calls(), [instance for instance in self._directory if instance.has_main]
-        self._routines = len(calls) + len(mains)
+        started, mains = calls(self._app), [instance for instance in self._directory if instance.has_main]
+        self._routines = len(started) + len(mains)
         self._require_routines()
         async with anyio.create_task_group() as tasks:
-            for call in calls:
+            for call in started:
                 tasks.start_soon(self._call, call, name=f"start {call.call}")
             for instance in mains:
-                instance.start_main(self._main_ended(instance))
+                instance.start_main(self._main_ended(instance, tasks))
             await self._wait()
             tasks.cancel_scope.cancel()
-
-    def _calls(self) -> list[Call]:
-        start = self._app.start
-        given = start if isinstance(start, list) else [] if start is None else [start]
-        return [Call(call) if isinstance(call, str) else call for call in given]
 
     async def _call(self, call: Call) -> None:
         """Make one of the application's start calls, in the name of the node that holds the role."""
@@ -169,7 +166,7 @@ class LocalEngine:
         caller = self._directory.find(role).node.native
         try:
             dispatcher = caller.node.dispatcher(caller, role, call.channel)
-            handle = await start_task(caller, dispatcher, (), dict(call.with_))
+            handle = await start_task(caller, dispatcher, (), self._arguments(call))
             self._ending.returned[call.call] = await handle.result()
         except RolecallError as error:
             if not self._stop.is_set():
@@ -179,11 +176,21 @@ class LocalEngine:
         finally:
             self._routine_ended()
 
-    def _main_ended(self, instance: RoleInstance) -> Callable[[Exception | None], None]:
-        def ended(error: Exception | None) -> None:
-            if error is not None:
-                self._fail(instance.id, "main", error)
+    def _arguments(self, call: Call) -> dict[str, Any]:
+        given: dict[str, Any] = imported(call.with_, f"start {call.call}", tuple(self._app.import_from))
+        return given
+
+    def _main_ended(self, instance: RoleInstance, tasks: TaskGroup) -> Callable[[Exception | None], None]:
+        async def fail(error: Exception) -> None:
+            await instance.fail(f"its main routine failed: {type(error).__name__}: {error}")
             self._routine_ended()
+
+        def ended(error: Exception | None) -> None:
+            if error is None:
+                self._routine_ended()
+            else:
+                self._fail(instance.id, "main", error)
+                tasks.start_soon(fail, error, name=f"fail {instance.id}")
 
         return ended
 
@@ -261,5 +268,3 @@ async def _either(event: anyio.Event, ends: anyio.Event) -> None:
 async def _after(seconds: float, ends: anyio.Event) -> None:
     await anyio.sleep(seconds)
     ends.set()
-
-

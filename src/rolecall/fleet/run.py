@@ -20,9 +20,10 @@ from rolecall.core.errors import ConfigError, nearest
 from rolecall.core.ids import RoleId
 from rolecall.core.records import Metric, Observer, Record
 from rolecall.core.tensors import Tensors
-from rolecall.fleet.app import App, Call
+from rolecall.fleet.app import App
 from rolecall.fleet.deployment import Deployment, deployment
 from rolecall.fleet.local import Ending, LocalEngine
+from rolecall.fleet.structure import calls
 
 __all__ = ("History", "run", "run_sync")
 
@@ -38,7 +39,7 @@ class History(msgspec.Struct, kw_only=True):
         metrics: everything that was logged, in order.
         returned: the result of each start call, by its name (`server/coordinator.run`).
         states: the declared state of every role at the end.
-        final: the final parameters: those in the state of the first role that was started, or of the first that has any.
+        final: the final parameters: those in the state of the first role that was started, or else of any role.
         digest: a hash of all parameters in all states; equal digests mean equal bits.
     """
 
@@ -141,8 +142,7 @@ def _history(app: App, ending: Ending, metrics: list[Metric], wall_s: float) -> 
 
 
 def _final(app: App, models: dict[RoleId, list[Tensors]]) -> Tensors | None:
-    start = app.start if isinstance(app.start, list) else [app.start]
-    started = [RoleId((call.call if isinstance(call, Call) else call).rpartition(".")[0]) for call in start if call]
+    started = [RoleId(call.role) for call in calls(app)]
     for role in (*started, *sorted(models)):
         if role in models:
             return models[role][0]

@@ -167,17 +167,18 @@ class RoleInstance:
         return type(self.role).main is not Role.main
 
     def start_main(self, ended: Callable[[Exception | None], None]) -> None:
-        """Start the main routine and tell how it ended; not told when the role ends first."""
+        """Start the main routine and tell when it has ended, and with which error if it failed."""
 
         async def run() -> None:
+            failure: Exception | None = None
             try:
                 await self.role.main()
             except Parked:
-                ended(None)
+                pass
             except Exception as error:
-                ended(error)
-            else:
-                ended(None)
+                failure = error
+            finally:
+                ended(failure)
 
         self.spawn(run, f"{self.id}.main")
 
@@ -367,11 +368,6 @@ class RoleInstance:
         if self.node.checker is not None:
             item = self.node.checker.put(self, instance, declared, item)
         return end.buffer.offer(self.id, item, size_bytes(item))
-
-    def notify(self, dispatcher: Dispatcher, role: RoleId) -> None:
-        """Tell a handler of the role that another joined or left."""
-        if not dispatcher.closed:
-            dispatcher.submit(Invocation(dispatcher, role, (role,), {}))
 
     def source_lost(self, role: RoleId, error: RoleLost) -> None:
         """Fail what waits for a message of a role that is gone."""
