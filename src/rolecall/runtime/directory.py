@@ -25,7 +25,7 @@ class Directory:
     def __init__(self) -> None:
         self.nodes: dict[str, Node] = {}
         self._instances: dict[RoleId, RoleInstance] = {}
-        self._gone: dict[RoleId, RoleInstance] = {}
+        self._gone: dict[RoleId, RoleLost] = {}
         self._selected: dict[str, tuple[RoleId, ...]] = {}
         self._bulk = False
         self.closing = False
@@ -41,9 +41,7 @@ class Directory:
             ConfigError: the id is taken.
         """
         if instance.id in self._instances:
-            raise ConfigError(
-                str(instance.id), "there is already a role of this name", hint="Choose another name"
-            )
+            raise ConfigError(str(instance.id), "there is already a role of this name", hint="Choose another name")
         self._instances[instance.id] = instance
         self._gone.pop(instance.id, None)
         self._changed()
@@ -52,7 +50,8 @@ class Directory:
         """Forget the binding; remember that there was one, so that callers learn what happened."""
         if self._instances.get(instance.id) is instance:
             del self._instances[instance.id]
-            self._gone[instance.id] = instance
+            self._gone.pop(instance.id, None)  # so that the last to go comes last
+            self._gone[instance.id] = instance.lost_error("none")
             self._changed()
 
     def get(self, role: RoleId) -> RoleInstance | None:
@@ -71,13 +70,20 @@ class Directory:
             return instance
         gone = self._gone.get(role)
         if gone is not None:
-            raise gone.lost_error("none")
+            raise gone.copied()
         raise UnknownRole(role, self._instances)
 
     def loss(self, role: RoleId) -> RoleLost | None:
         """Return the error for a role that has ended, None for one that lives or is not known."""
         gone = self._gone.get(role)
-        return gone.lost_error("none") if gone is not None and role not in self._instances else None
+        return gone.copied() if gone is not None and role not in self._instances else None
+
+    def last_loss(self, patterns: Sequence[str]) -> RoleLost | None:
+        """Return the error for the role that ended last among those that matched, None if there was none."""
+        for role in reversed(self._gone):
+            if role not in self._instances and any(matches(pattern, role) for pattern in patterns):
+                return self._gone[role].copied()
+        return None
 
     def select(self, patterns: Sequence[str]) -> tuple[RoleId, ...]:
         """Return the living roles that match, each once: patterns in natural order, names as given."""

@@ -7,16 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from rolecall.core.conditions import compile_conditions
-from rolecall.core.errors import RelationshipError, nearest
+from rolecall.core.errors import RelationshipError, RolecallError, nearest
 from rolecall.core.groups import Group
 from rolecall.core.ids import RoleId
-from rolecall.core.policies import ChannelOptions
 from rolecall.core.relationships import RelationshipDeclaration
-from rolecall.core.topics import Handles
-from rolecall.runtime.dispatcher import Dispatcher
 from rolecall.runtime.endpoints import RoleProxy
-from rolecall.runtime.topics import HandlerSink
+from rolecall.runtime.listening import Listening
 
 if TYPE_CHECKING:
     from rolecall.runtime.instance import RoleInstance
@@ -41,8 +37,7 @@ class Relations:
         self._groups: dict[str, Group[Any]] = {}
         self._proxies: dict[tuple[str, RoleId | None], Any] = {}
         self._waiting: list[tuple[str, int, asyncio.Future[None]]] = []
-        self._listening: dict[tuple[str, int], tuple[Handles, Dispatcher, HandlerSink]] = {}
-        self._heard: dict[tuple[str, int], set[RoleId]] = {}
+        self._listening = Listening(instance, self.members)
 
     # ------------------------------------------------------------------------------------------ reading
 
@@ -65,6 +60,7 @@ class Relations:
 
         Raises:
             RelationshipError: there is none, or there are several.
+            RoleLost: there was one, and it has ended.
         """
         members = self._members.get(attribute)
         if members is None:
@@ -82,8 +78,13 @@ class Relations:
         return found
 
     def names(self, relationship: str) -> tuple[RoleId, ...]:
-        """Return the members of a relationship by its configured name, declared by the role or not."""
-        return self._resolve(relationship)
+        """Return the members of a relationship by its attribute or configured name; none if it has neither."""
+        if relationship in self._declared:
+            return self.members(relationship)
+        try:
+            return self._resolve(relationship)
+        except RelationshipError:
+            return ()
 
     async def wait(self, attribute: str, count: int) -> Group[Any]:
         """Wait until there are `count` members."""
@@ -101,106 +102,82 @@ class Relations:
 
     def listen(self) -> None:
         """Subscribe the handlers of the class; raises what a wrong relationship or condition deserves."""
-        for name, marks in self._instance.declared.handlers.items():
-            for number, mark in enumerate(marks):
-                self._listening[name, number] = (mark, *self._sink(name, mark))
-                self._heard[name, number] = set()
-                self.members(mark.relationship)
-        self._subscribe()
+        self._listening.start()
 
     def refresh(self) -> None:
         """Look again who is a member, after roles came or went."""
+        changed = False
         for attribute, before in list(self._members.items()):
             after = self._resolve(self._declared[attribute].name)
             if after != before:
+                changed = True
                 self._members[attribute] = after
                 self._groups.pop(attribute, None)
                 self._announce(attribute, before, after)
-        if self._listening:
-            self._subscribe()
+        if changed:
+            self._listening.follow()
 
     def forget(self) -> None:
         """End all subscriptions of the class's handlers."""
-        for key, sources in self._heard.items():
-            mark, _, sink = self._listening[key]
-            for source in sources:
-                topic = self._instance.node.find_topic(source, mark.what)
-                if topic is not None:
-                    topic.detach(sink)
-        self._listening.clear()
+        self._listening.stop()
 
     def _announce(self, attribute: str, before: tuple[RoleId, ...], after: tuple[RoleId, ...]) -> None:
-        changes = {
-            "join": [r for r in after if r not in before],
-            "leave": [r for r in before if r not in after],
-        }
+        was, now = set(before), set(after)
+        left = tuple(role for role in before if role not in now)
+        for role in left:
+            self._proxies.pop((attribute, role), None)
         for waiting, count, future in self._waiting:
             if waiting == attribute and len(after) >= count and not future.done():
                 future.set_result(None)
-        for mark, dispatcher, _ in self._listening.values():
-            if mark.relationship == attribute and mark.what in changes:
-                for role in changes[mark.what]:
-                    self._instance.notify(dispatcher, role)
-
-    def _subscribe(self) -> None:
-        """Attach the handlers' sinks to the topics of members that are new."""
-        for key, (mark, _, sink) in self._listening.items():
-            if mark.what in ("join", "leave") and mark.item_type is None:
-                continue
-            heard = self._heard[key]
-            members = set(self.members(mark.relationship))
-            for source in sorted(members - heard):
-                place = f"{self._instance.id}.{key[0]}"
-                condition = (
-                    compile_conditions(mark.where, mark.item_type, self._instance.role, place)
-                    if mark.where
-                    else None
-                )
-                self._instance.node.topic(source, mark.what).attach(sink, condition)
-            self._heard[key] = members
-
-    def _sink(self, name: str, mark: Handles) -> tuple[Dispatcher, HandlerSink]:
-        options = ChannelOptions(mailbox=mark.capacity, overflow=mark.overflow)
-        handler = getattr(self._instance.role, name)
-        dispatcher = self._instance.add_dispatcher(f"{name}", "event", handler, options)
-        return dispatcher, HandlerSink(dispatcher)
+        self._listening.tell(attribute, left, tuple(role for role in after if role not in was))
 
     # ------------------------------------------------------------------------------------------ resolving
 
     def _declaration(self, attribute: str) -> RelationshipDeclaration:
-        return self._declared[attribute] if attribute in self._declared else self._any(attribute)
+        if attribute not in self._declared:
+            raise RelationshipError(self._instance.id, attribute, "the role does not declare it")
+        return self._declared[attribute]
 
-    def _any(self, attribute: str) -> RelationshipDeclaration:
-        raise RelationshipError(self._instance.id, attribute, "the role does not declare it")
+    def _resolve(self, name: str) -> tuple[RoleId, ...]:
+        return self._instance.node.directory.select(self._patterns(name))
 
-    def _resolve(self, name: str, seen: tuple[str, ...] = ()) -> tuple[RoleId, ...]:
+    def _patterns(self, name: str, seen: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """Return whom a relationship names, aliases followed."""
         target = self._instance.node.target(self._instance.id.name, name)
         if target is None:
-            return self._implied(name)
+            return (self._implied(name),)
         if target.alias is None:
-            return self._instance.node.directory.select(target.patterns)
-        if target.alias in seen:
-            cycle = " -> ".join((*seen, target.alias))
+            return target.patterns
+        if target.alias in (name, *seen):
+            cycle = " -> ".join((*seen, name, target.alias))
             raise RelationshipError(self._instance.id, name, f"its alias leads back to itself: {cycle}")
-        return self._resolve(target.alias, (*seen, target.alias))
+        return self._patterns(target.alias, (*seen, name))
 
-    def _implied(self, name: str) -> tuple[RoleId, ...]:
+    def _implied(self, name: str) -> RoleId:
         """Return the role of that name on the same node: a relationship that needs no configuration."""
-        local = RoleId(f"{self._instance.node.name}/{name}")
-        if self._instance.node.directory.get(local) is not None:
-            return (local,)
-        if self._instance.node.directory.loss(local) is not None:
-            return ()
-        known = self._instance.node.configured(self._instance.id.name)
+        node = self._instance.node
+        local = RoleId(f"{node.name}/{name}")
+        if node.directory.get(local) is not None or node.directory.loss(local) is not None:
+            return local
+        known = node.configured(self._instance.id.name)
         raise RelationshipError(
-            self._instance.id, name, f"it is not configured on node {self._instance.node.name!r}, and "
-            f"no role {name!r} is there either.{nearest(name, known)}",
+            self._instance.id,
+            name,
+            f"it is not configured on node {node.name!r}, and no role {name!r} is there either.{nearest(name, known)}",
             hint=f"Add it under `relationships:` (configured here: {', '.join(known) or 'none'})",
-        )  # fmt: skip
+        )
 
-    def _not_one(self, attribute: str, members: tuple[RoleId, ...]) -> RelationshipError:
+    def _not_one(self, attribute: str, members: tuple[RoleId, ...]) -> RolecallError:
+        """Return the error for a `one()` that is not one; a member that was there and has ended is lost."""
+        if not members:
+            patterns = self._patterns(self._declaration(attribute).name)
+            loss = self._instance.node.directory.last_loss(patterns)
+            if loss is not None:
+                return loss
         found = f"has {len(members)} members ({', '.join(members)})" if members else "has no member"
         return RelationshipError(
-            self._instance.id, attribute, f"is declared `one()` but {found}",
+            self._instance.id,
+            attribute,
+            f"is declared `one()` but {found}",
             hint="Configure exactly one role, or declare it `rc.many()`",
-        )  # fmt: skip
+        )
