@@ -12,7 +12,7 @@ import anyio
 from rolecall.core.channels import Bound
 from rolecall.core.context import CURRENT
 from rolecall.core.ends import GroupCall, Replies
-from rolecall.core.errors import DeadlineExceeded, QuorumMissed, RolecallError, RoleLost
+from rolecall.core.errors import CallerError, DeadlineExceeded, QuorumMissed, RolecallError, RoleLost
 from rolecall.core.groups import Within
 from rolecall.core.ids import RoleId
 from rolecall.runtime.calls import Invocation
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ("LocalGroupCall",)
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 
 class LocalGroupCall(GroupCall[T], Generic[T]):
@@ -48,45 +49,52 @@ class LocalGroupCall(GroupCall[T], Generic[T]):
             self._send()
             async for role in self._arrivals():
                 yield role, self.answers[role]
+        except asyncio.CancelledError:
+            await self._abandon()
+            raise
         finally:
             self._leave()
         self._require_quorum()
 
     async def _gather(self) -> Replies[T]:
-        finished = False
-        try:
-            self._send()
-            async for _ in self._arrivals():
-                pass
-            finished = True
-        finally:
-            self._leave()
-            if not finished:
-                await self._host.give_up(*self._pending)
-        self._require_quorum()
-        answers = {role: self.answers[role] for role in self._calls if role in self.answers}
-        failures = {role: self.failures[role] for role in self._calls if role in self.failures}
-        return Replies(answers, failures, self._host.take_late(self._channel))
+        async for _ in self.as_completed():
+            pass
+        late = self._host.take_late(self._channel)
+        return Replies(self._ordered(self.answers), self._ordered(self.failures), self._ordered(late) | late)
+
+    def _ordered(self, by_role: Mapping[RoleId, V]) -> dict[RoleId, V]:
+        return {role: by_role[role] for role in self._calls if role in by_role}
 
     # ------------------------------------------------------------------------------------------ sending
 
     def _send(self) -> None:
+        least = self._within.least(len(self._calls))
+        if least > len(self._calls):
+            raise QuorumMissed(f"{self._host.id}: {self._channel}", least, 0, {})
         deadline = anyio.current_effective_deadline()
         if self._within.deadline_s is not None and self._within.late == "cancel":
             deadline = min(deadline, anyio.current_time() + self._within.deadline_s)
         payloads: dict[int, Any] = {}  # one serialisation for all members that get the same arguments
         for role, bound in self._calls.items():
             try:
-                dispatcher = self._host.node.dispatcher(self._host, role, bound.name)
-                invocation = self._host.request(
-                    dispatcher, bound.args, bound.kwargs, CURRENT.get(), deadline,
-                    shared=(payloads, id(bound)),
-                )  # fmt: skip
+                self._send_one(role, bound, deadline, payloads)
             except RolecallError as error:
                 self.failures[role] = error
-            else:
-                self._pending[invocation] = role
-                invocation.on_ended = self._note
+        self._raise_mistake()
+
+    def _send_one(self, role: RoleId, bound: Bound[Any, T], deadline: float, payloads: dict[int, Any]) -> None:
+        dispatcher = self._host.node.dispatcher(self._host, role, bound.name)
+        invocation = self._host.request(
+            dispatcher, bound.args, bound.kwargs, CURRENT.get(), deadline, shared=(payloads, id(bound))
+        )
+        self._pending[invocation] = role
+        invocation.on_ended = self._note
+
+    def _raise_mistake(self) -> None:
+        """Raise what is wrong with the call itself, when it could be sent to nobody."""
+        errors = list(self.failures.values())
+        if errors and not self._pending and all(isinstance(error, CallerError) for error in errors):
+            raise errors[0]
 
     def _note(self, invocation: Invocation) -> None:
         self._arrived.append(invocation)
@@ -100,9 +108,7 @@ class LocalGroupCall(GroupCall[T], Generic[T]):
         members = len(self._calls)
         needed, least = self._within.needed(members), self._within.least(members)
         end = self._end_time()
-        while (
-            self._pending and len(self.answers) < needed and len(self.answers) + len(self._pending) >= least
-        ):
+        while self._pending and len(self.answers) < needed and len(self.answers) + len(self._pending) >= least:
             if not self._arrived and not await self._wait(end):
                 self._time_out()
                 return
@@ -131,9 +137,7 @@ class LocalGroupCall(GroupCall[T], Generic[T]):
         if future is None or future.cancelled():
             self.failures[role] = self._overdue(role)
         elif (error := future.exception()) is not None:
-            self.failures[role] = (
-                error if isinstance(error, Exception) else RoleLost(role, repr(error), "unknown")
-            )
+            self.failures[role] = error if isinstance(error, Exception) else RoleLost(role, repr(error), "unknown")
         else:
             self.answers[role] = future.result()
             return role
@@ -148,17 +152,27 @@ class LocalGroupCall(GroupCall[T], Generic[T]):
 
     # ------------------------------------------------------------------------------------------ leaving
 
+    async def _abandon(self) -> None:
+        """Cancel all calls, since the caller itself was cancelled, and wait for them as for a single call."""
+        for invocation in self._pending:
+            invocation.on_ended = None
+        await self._host.give_up(*self._pending)
+        self._pending.clear()
+
     def _leave(self) -> None:
         """Do with those who have not answered what `late` says."""
+        keep = self._within.late == "keep"
         for invocation, role in self._pending.items():
             invocation.on_ended = None
             if self._within.late == "cancel":
                 invocation.cancel()
-            elif invocation.future is not None:
-                keep = self._within.late == "keep"
+            if invocation.future is not None:
                 invocation.future.add_done_callback(self._host.late_answer(self._channel, role, keep))
+        self._pending.clear()
 
     def _require_quorum(self) -> None:
         least = self._within.least(len(self._calls))
         if len(self.answers) < least:
-            raise QuorumMissed(f"{self._host.id}: {self._channel}", least, len(self.answers), self.failures)
+            failures = self._ordered(self.failures)
+            error = QuorumMissed(f"{self._host.id}: {self._channel}", least, len(self.answers), failures)
+            raise error from next(iter(failures.values()), None)
