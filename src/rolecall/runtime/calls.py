@@ -8,7 +8,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import anyio
 
@@ -16,6 +16,7 @@ from rolecall.core.annotations import type_name
 from rolecall.core.context import Handling
 from rolecall.core.ends import Outcome
 from rolecall.core.errors import (
+    DeadlineExceeded,
     LifecycleError,
     Refused,
     RemoteError,
@@ -25,28 +26,29 @@ from rolecall.core.errors import (
     WrongType,
 )
 from rolecall.core.ids import RoleId
+from rolecall.core.signatures import accepted_classes
 
 if TYPE_CHECKING:
     from rolecall.runtime.dispatcher import Dispatcher, Worker
 
-__all__ = ("CANCEL_WAIT_S", "Invocation", "portable")
+__all__ = ("CANCEL_WAIT_S", "Invocation", "portable", "stopped")
 
 CANCEL_WAIT_S = 1.0
 PROGRESS_REPORTS = 256
 
-NEW, PARKED, WAITING, RUNNING, ENDED = range(5)
+NEW, PARKED, WAITING, TAKEN, RUNNING, ENDED = range(6)
 
 
 class Invocation:
-    """A message with its fate: parked at the sender, waiting in the mailbox, running, or ended.
+    """A message with its fate.
 
-    The caller awaits `future`; `admitted` resolves when the mailbox has taken the message.
+    It is parked at the sender, waits in the mailbox, is taken by a worker, runs, and ends. The caller awaits
+    `future`; `admission` resolves when the mailbox has taken a parked message (true), or never will (false).
     """
 
     __slots__ = (
-        "admission", "args", "bytes", "caller", "cancel_asked", "deadline", "dispatcher", "ended",
-        "frozen", "future",
-        "items", "kwargs", "on_ended", "parent", "reports", "state", "worker",
+        "admission", "args", "bytes", "caller", "cancel_asked", "deadline", "dispatcher", "ended", "frozen",
+        "future", "items", "kwargs", "on_ended", "parent", "reports", "state", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -66,7 +68,7 @@ class Invocation:
         self.bytes = 0
         self.cancel_asked = False
         self.worker: Worker | None = None
-        self.admission: asyncio.Future[None] | None = None
+        self.admission: asyncio.Future[Any] | None = None
         self.ended: asyncio.Future[None] | None = None
         self.items: Any = None
         self.reports: Reports | None = None
@@ -79,16 +81,14 @@ class Invocation:
         return self.dispatcher.where
 
     def report(self, progress: Any) -> None:
-        """Pass on a progress report."""
+        """Pass on a progress report, from whatever thread."""
         declared = self.dispatcher.options.progress
         if declared is None or self.dispatcher.kind != "task":
-            raise LifecycleError(
-                f"{self.where} reports progress but is not declared `@rc.task(progress=...)`."
-            )
-        if isinstance(declared, type) and not isinstance(progress, declared):
+            raise LifecycleError(f"{self.where} reports progress but is not declared `@rc.task(progress=...)`.")
+        if not isinstance(progress, accepted_classes(declared)):
             raise WrongType(f"{self.where}: progress", type_name(declared), type_name(type(progress)))
         if self.reports is not None:
-            self.reports.add(progress)
+            self.dispatcher.instance.node.on_loop(self.reports.add, progress)
 
     # ------------------------------------------------------------------------------------------ ending
 
@@ -101,75 +101,118 @@ class Invocation:
     def fail(self, error: Exception) -> None:
         """End with an error; where nobody waits for it, it becomes a dead letter."""
         self._end()
-        if self.future is None:
-            self._bury(error)
-        elif not self.future.done():
+        if self.future is not None and not self.future.done():
             self.future.set_exception(error)
-        elif not self.cancel_asked:
-            self._bury(error)
-
-    def end_cancelled(self) -> None:
-        """End without a result or an error, since nobody wants one."""
-        self._end()
-        if self.future is not None:
-            self.future.cancel()
+        elif not isinstance(error, Refused | Superseded):
+            kind = "event" if self.future is None else self.dispatcher.kind
+            instance = self.dispatcher.instance
+            instance.node.bury(kind, instance.id, self.dispatcher.name, error)
 
     def lose(self, why: str, error_class: type[RoleLost] = RoleLost) -> None:
         """End because the role or its node is gone."""
         effect = "unknown" if self.state == RUNNING else "none"
-        self.fail(error_class(self.dispatcher.instance.id, why, effect))
+        if self.future is not None and self.future.done():
+            self._end()
+        else:
+            self.fail(error_class(self.dispatcher.instance.id, why, effect))
+
+    def end_cancelled(self) -> None:
+        """End without a result, since nobody wants one any more or the caller's deadline has passed."""
+        late = self.deadline != inf and anyio.current_time() >= self.deadline
+        if late:
+            self._say_late()
+        self._end()
+        if self.future is None or self.future.done():
+            return
+        if late and not self.cancel_asked:  # the caller ends by its own scope, unless that was changed
+            text = f"{self.where} did not answer before the deadline it was called with."
+            self.future.set_exception(DeadlineExceeded.rebuilt(text, {}))
+        else:
+            self.future.cancel()
 
     def _end(self) -> None:
+        if self.state == ENDED:
+            return
         self.state = ENDED
         self.parent = None
         if self.reports is not None:
             self.reports.close()
         if self.items is not None:
             self.items.close()
-        for waiter in (self.ended, self.admission):
-            if waiter is not None and not waiter.done():
-                waiter.set_result(None)
+        if self.ended is not None and not self.ended.done():
+            self.ended.set_result(None)
+        if self.admission is not None and not self.admission.done():
+            self.admission.set_result(False)
         if self.on_ended is not None:
             self.on_ended(self)
 
-    def _bury(self, error: Exception) -> None:
-        # An event that gave way to newer ones did so because its subscriber asked for it.
-        gave_way = self.future is None and isinstance(error, Superseded)
-        if not isinstance(error, Refused) and not gave_way:
-            kind = "event" if self.future is None else self.dispatcher.kind
-            self.dispatcher.instance.node.bury(kind, self.dispatcher.instance.id, self.dispatcher.name, error)
+    def _say_late(self) -> None:
+        passed = f"the deadline of its caller {self.caller} passed"
+        running = self.state == RUNNING
+        text = f"was cancelled: {passed} while it ran" if running else f"was not handled: {passed} while it waited"
+        self.dispatcher.instance.node.say("warning", self.where, text)
 
     # ------------------------------------------------------------------------------------------ cancelling
 
     def cancel(self) -> None:
+        """Give it up: nobody wants an answer any more."""
+        if self.future is not None:
+            self.future.cancel()
+        self.stop()
+
+    def stop(self) -> None:
         """Ask for the end: at once where it waits, at its next await where it runs."""
         if self.state == ENDED or self.cancel_asked:
             return
         self.cancel_asked = True
+        if self.state == RUNNING:
+            if self.worker is not None:
+                self.worker.interrupt(self)
+            return
         if self.state in (WAITING, PARKED):
             self.dispatcher.forget(self)
-            self.end_cancelled()
-        elif self.worker is not None:
-            self.worker.interrupt(self)
+        self.end_cancelled()
 
-    async def stopped(self) -> bool:
-        """Wait until the handler has stopped, 1 s at most; return whether it has."""
-        if self.state == ENDED:
-            return True
+    def let_go(self) -> asyncio.Future[None]:
+        """Return what resolves when no worker holds it any more: ended, or put back at a safe point."""
         if self.ended is None:
             self.ended = asyncio.get_running_loop().create_future()
-        with anyio.CancelScope(shield=True), anyio.move_on_after(CANCEL_WAIT_S):
-            await asyncio.shield(self.ended)
-        return self.ended.done()
+        return self.ended
+
+    def put_back(self) -> None:
+        """Wait again, to be entered anew."""
+        self.state = WAITING
+        if self.ended is not None:
+            self.ended.set_result(None)
+            self.ended = None
 
     async def outcome(self) -> Outcome:
         """Cancel and say what became of it."""
-        self.cancel()
-        if not await self.stopped():
+        self.stop()
+        await stopped(self)
+        if self.state != ENDED:
             return Outcome.UNKNOWN
-        if self.future is None or self.future.cancelled() or not self.future.done():
+        if self.future is None or not self.future.done() or self.future.cancelled():
             return Outcome.CANCELLED
-        return Outcome.FAILED if self.future.exception() is not None else Outcome.FINISHED
+        error = self.future.exception()
+        if isinstance(error, RoleLost):
+            return Outcome.UNKNOWN if error.effect == "unknown" else Outcome.CANCELLED
+        return Outcome.FINISHED if error is None else Outcome.FAILED
+
+
+async def stopped(*invocations: Invocation) -> None:
+    """Wait until the handlers have stopped, 1 s in all, and say which have not."""
+    left = [invocation for invocation in invocations if invocation.state != ENDED]
+    if not left:
+        return
+    with anyio.CancelScope(shield=True), anyio.move_on_after(CANCEL_WAIT_S):
+        await asyncio.wait([invocation.let_go() for invocation in left])
+    for invocation in left:
+        if invocation.state != ENDED:
+            invocation.dispatcher.instance.node.say(
+                "warning", invocation.where,
+                f"has not stopped {CANCEL_WAIT_S:g} s after it was cancelled; the channel is busy until it has",
+            )  # fmt: skip
 
 
 class Reports:
@@ -205,15 +248,35 @@ class Reports:
             self._news.set_result(None)
 
 
-def portable(error: Exception, where: str) -> Exception:
+def portable(error: BaseException, where: str) -> Exception:
     """Return the error as any caller would see it: known types as they are, others as `RemoteError`."""
-    kind = type(error)
-    if isinstance(error, RolecallError) or getattr(builtins, kind.__name__, None) is kind:
+    if isinstance(error, RolecallError) or _is_plain(error):
         note = f"raised by {where}"
         if not isinstance(error, Refused) and note not in getattr(error, "__notes__", ()):
             error.add_note(note)
         return error
-    text = "".join(traceback.format_exception(error))
-    wrapped = RemoteError(f"{kind.__module__}.{kind.__qualname__}", str(error), where, text)
+    kind = type(error)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    wrapped = RemoteError(name, _message(error), where, _traceback(error))
     wrapped.__cause__ = error
     return wrapped
+
+
+def _is_plain(error: BaseException) -> TypeGuard[Exception]:
+    """Whether it is one of Python's own errors, made of text and numbers, that may cross a call."""
+    kind = type(error)
+    known = getattr(builtins, kind.__name__, None) is kind and isinstance(error, Exception)
+    return known and not isinstance(error, StopIteration | StopAsyncIteration | ExceptionGroup)
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, BaseExceptionGroup):
+        return f"{error.message}: " + "; ".join(f"{type(e).__name__}: {_message(e)}" for e in error.exceptions)
+    try:
+        return str(error)
+    except Exception as problem:
+        return f"(its message cannot be shown: {type(problem).__name__})"
+
+
+def _traceback(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from rolecall.core.context import CURRENT, Handling, chain
-from rolecall.core.errors import CallCycle, NodeLost, Overloaded, RoleLost, Superseded
+from rolecall.core.errors import CallCycle, NodeLost, Overloaded, Refused, RemoteError, RoleLost, Superseded
 from rolecall.core.policies import ChannelOptions
 from rolecall.core.signatures import ANYTHING
-from rolecall.runtime.calls import PARKED, RUNNING, WAITING, Invocation, portable
+from rolecall.runtime.calls import ENDED, PARKED, RUNNING, TAKEN, WAITING, Invocation, portable
 
 if TYPE_CHECKING:
     from rolecall.runtime.instance import RoleInstance
@@ -34,7 +34,11 @@ class Parked(BaseException):
 
 
 class Dispatcher:
-    """A channel of a role instance: its bounded mailbox, its parked senders and its workers."""
+    """A channel of a role instance: its bounded mailbox, its parked senders and its workers.
+
+    While messages wait in the mailbox no worker is free, and while senders are parked the mailbox is full; so
+    messages are taken in the order in which they were submitted.
+    """
 
     def __init__(
         self,
@@ -58,13 +62,13 @@ class Dispatcher:
 
     @property
     def running(self) -> list[Invocation]:
-        """The messages being handled."""
+        """The messages that workers hold."""
         return [worker.current for worker in self.workers if worker.current is not None]
 
     # ------------------------------------------------------------------------------------------ admission
 
     def submit(self, invocation: Invocation) -> None:
-        """Admit a message, or do what the channel's `overflow` says; never waits.
+        """Hand a message to a free worker, or admit it, or do what `overflow` says; never waits.
 
         Raises:
             CallCycle: the message's own chain holds every slot of this channel.
@@ -73,28 +77,34 @@ class Dispatcher:
         """
         if self.closed:
             raise self.instance.lost_error("none")
-        if invocation.parent is not None and not self.idle and len(self.workers) >= self.options.concurrent:
+        if self.instance.takes_work and not self.mailbox:
+            worker = self._free_worker()
+            if worker is not None:
+                worker.take(invocation)
+                return
+        if invocation.parent is not None:
             self._refuse_cycle(invocation.parent)
         if not self.parked and self._has_room(invocation):
             self._admit(invocation)
         else:
             self._overflow(invocation)
+        if not self.instance.takes_work:
+            self.wake()
 
     def _has_room(self, invocation: Invocation) -> bool:
         waiting, options = len(self.mailbox), self.options
-        if options.overflow == "latest":
-            return waiting == 0
-        return waiting == 0 or (
-            waiting < options.mailbox and self.mailbox_bytes + invocation.bytes <= options.mailbox_bytes
-        )
+        if waiting == 0:
+            return True
+        if options.overflow == "latest" or waiting >= options.mailbox:
+            return False
+        return self.mailbox_bytes + invocation.bytes <= options.mailbox_bytes
 
     def _admit(self, invocation: Invocation) -> None:
         invocation.state = WAITING
         self.mailbox.append(invocation)
         self.mailbox_bytes += invocation.bytes
         if invocation.admission is not None and not invocation.admission.done():
-            invocation.admission.set_result(None)
-        self._wake_one(invocation)
+            invocation.admission.set_result(True)
 
     def _overflow(self, invocation: Invocation) -> None:
         policy = self.options.overflow
@@ -105,25 +115,17 @@ class Dispatcher:
             invocation.admission = asyncio.get_running_loop().create_future()
             self.parked.append(invocation)
             return
-        while self.mailbox and not self._has_room(invocation):
-            displaced = self._pop()
-            displaced.fail(Superseded(self.where, policy))
+        while not self._has_room(invocation):
+            self._pop().fail(Superseded(self.where, policy))
         self._admit(invocation)
 
     def _refuse_cycle(self, parent: Handling) -> None:
-        waiting = list(chain(parent))
         held = self.running
-        if len(held) >= self.options.concurrent and all(any(call is w for w in waiting) for call in held):
+        if len(held) < self.options.concurrent:
+            return
+        waiting = list(chain(parent))
+        if all(any(call is w for w in waiting) for call in held):
             raise CallCycle([*(handling.where for handling in reversed(waiting)), self.where])
-
-    def forget(self, invocation: Invocation) -> None:
-        """Take a message that has not started out of the mailbox."""
-        if invocation.state == PARKED:
-            self.parked.remove(invocation)
-        else:
-            self.mailbox.remove(invocation)
-            self.mailbox_bytes -= invocation.bytes
-            self._unpark()
 
     # ------------------------------------------------------------------------------------------ serving
 
@@ -140,26 +142,42 @@ class Dispatcher:
 
     def _next_awaited(self) -> Invocation | None:
         """Return a message that a handler which is being drained waits for."""
-        for invocation in self.mailbox:
+        for invocation in (*self.mailbox, *self.parked):
             if self.instance.admits(invocation):
-                self.mailbox.remove(invocation)
-                self.mailbox_bytes -= invocation.bytes
+                self.forget(invocation)
                 return invocation
         return None
 
+    def forget(self, invocation: Invocation) -> None:
+        """Take a message that waits out of its turn."""
+        if invocation.state == PARKED:
+            self.parked.remove(invocation)
+        else:
+            self.mailbox.remove(invocation)
+            self.mailbox_bytes -= invocation.bytes
+        self._unpark()
+
     def put_back(self, invocation: Invocation) -> None:
         """Return a message that was interrupted at a safe point to the head of the mailbox."""
-        invocation.state = WAITING
-        if invocation.ended is not None and not invocation.ended.done():
-            invocation.ended.set_result(None)
-        invocation.ended = None
         self.mailbox.appendleft(invocation)
         self.mailbox_bytes += invocation.bytes
+        invocation.put_back()
 
     def wake(self) -> None:
-        """Let the workers look again; after a pause, or when the role has become ready."""
-        for invocation in list(self.mailbox):
-            self._wake_one(invocation)
+        """Give what waits to the workers that are free; after a pause, or when the role has become ready."""
+        while self.mailbox and (worker := self._free_worker()) is not None:
+            invocation = self.next()
+            if invocation is None:
+                self.release(worker)
+                return
+            worker.take(invocation)
+
+    def release(self, worker: Worker) -> None:
+        """Let a worker rest; or leave, when it never began."""
+        if worker.began:
+            self.idle.append(worker)
+        else:
+            self.workers.remove(worker)
 
     def close(self, why: str, error_class: type[RoleLost] = RoleLost) -> None:
         """End every message that waits; the running ones end with their workers."""
@@ -169,6 +187,15 @@ class Dispatcher:
         self.mailbox.clear()
         self.parked.clear()
 
+    def _free_worker(self) -> Worker | None:
+        if self.idle:
+            return self.idle.popleft()
+        if len(self.workers) < self.options.concurrent:
+            worker = Worker(self)
+            self.workers.append(worker)
+            return worker
+        return None
+
     def _pop(self) -> Invocation:
         invocation = self.mailbox.popleft()
         self.mailbox_bytes -= invocation.bytes
@@ -177,16 +204,6 @@ class Dispatcher:
     def _unpark(self) -> None:
         while self.parked and self._has_room(self.parked[0]):
             self._admit(self.parked.popleft())
-
-    def _wake_one(self, invocation: Invocation) -> None:
-        if not self.instance.takes_work and not self.instance.admits(invocation):
-            return
-        if self.idle:
-            self.idle.popleft().wake()
-        elif len(self.workers) < self.options.concurrent:
-            worker = Worker(self)
-            self.workers.append(worker)
-            self.instance.spawn(worker.run, self.where)
 
 
 class Worker:
@@ -200,9 +217,18 @@ class Worker:
         self._alarm: asyncio.Future[None] | None = None
         self._scope = anyio.CancelScope()
 
-    def wake(self) -> None:
-        """End the idle wait."""
-        if self._alarm is not None and not self._alarm.done():
+    @property
+    def began(self) -> bool:
+        """Whether its task has served anything yet."""
+        return self._alarm is not None
+
+    def take(self, invocation: Invocation) -> None:
+        """Handle a message next; only for a worker that is free."""
+        self.current = invocation
+        invocation.worker, invocation.state = self, TAKEN
+        if self._alarm is None:
+            self.dispatcher.instance.spawn(self.run, self.dispatcher.where)
+        else:
             self._alarm.set_result(None)
 
     def interrupt(self, invocation: Invocation) -> None:
@@ -225,7 +251,7 @@ class Worker:
         dispatcher = self.dispatcher
         with anyio.CancelScope() as self._scope:
             while not self._scope.cancel_called:
-                invocation = dispatcher.next()
+                invocation = self.current or dispatcher.next()
                 if invocation is not None:
                     await self._handle(invocation)
                 elif len(dispatcher.idle) >= IDLE_WORKERS:
@@ -241,18 +267,29 @@ class Worker:
 
     async def _handle(self, invocation: Invocation) -> None:
         self.current = invocation
-        invocation.worker = self
-        invocation.state = RUNNING
-        CURRENT.set(invocation)
-        if invocation.deadline != inf:
-            self._scope.deadline = invocation.deadline
         try:
-            await self._run_handler(invocation)
+            if invocation.state == ENDED:  # cancelled since it was taken
+                return
+            invocation.worker, invocation.state = self, RUNNING
+            CURRENT.set(invocation)
+            if invocation.deadline == inf:
+                await self._run_handler(invocation)
+            else:
+                await self._run_until(invocation.deadline, invocation)
         finally:
             self.current = None
             CURRENT.set(None)
-            if invocation.deadline != inf:
-                self._scope.deadline = inf
+
+    async def _run_until(self, deadline: float, invocation: Invocation) -> None:
+        if anyio.current_time() >= deadline:
+            invocation.state = WAITING
+            invocation.end_cancelled()
+            return
+        self._scope.deadline = deadline
+        try:
+            await self._run_handler(invocation)
+        finally:
+            self._scope.deadline = inf
 
     async def _run_handler(self, invocation: Invocation) -> None:
         dispatcher = self.dispatcher
@@ -262,40 +299,65 @@ class Worker:
                 result = await dispatcher.handler(*invocation.args, **invocation.kwargs)
             else:
                 await self._write_items(invocation)
-        except asyncio.CancelledError:
-            self._cancelled(invocation)
-            raise
-        except Parked:
-            if dispatcher.instance.draining:
-                invocation.cancel_asked = True
-                invocation.end_cancelled()
-            else:
-                dispatcher.put_back(invocation)
-        except Exception as error:
-            dispatcher.instance.node.count_error(dispatcher.where, error)
-            invocation.fail(portable(error, dispatcher.where))
-        else:
-            check = dispatcher.instance.node.checker
-            if check is not None:
-                check.returned(invocation, result)
-            else:
+            checker = dispatcher.instance.node.checker
+            if checker is None:
                 invocation.finish(result)
+            else:
+                checker.returned(invocation, result)
+        except asyncio.CancelledError:
+            if not self._goes_on(invocation):
+                raise
+        except Exception as error:
+            if not isinstance(error, Refused):
+                dispatcher.instance.node.count_error(dispatcher.where, error)
+            invocation.fail(portable(error, dispatcher.where))
+        except BaseException as error:
+            self._unwound(invocation, error)
 
     async def _write_items(self, invocation: Invocation) -> None:
         items, checker = invocation.items, self.dispatcher.instance.node.checker
-        async with contextlib.aclosing(
-            self.dispatcher.handler(*invocation.args, **invocation.kwargs)
-        ) as written:
+        async with contextlib.aclosing(self.dispatcher.handler(*invocation.args, **invocation.kwargs)) as written:
             async for item in written:
                 await items.write(item if checker is None else checker.item(invocation, item))
 
-    def _cancelled(self, invocation: Invocation) -> None:
-        """The handler was cancelled: by its caller, by its deadline, or with the role."""
-        if not self._scope.cancel_called:
-            instance = self.dispatcher.instance
-            invocation.lose(instance.why_lost, NodeLost if instance.node_lost else RoleLost)
+    # ------------------------------------------------------------------------------------------ unwinding
+
+    def _goes_on(self, invocation: Invocation) -> bool:
+        """End a message whose handler was cancelled; return whether the worker serves the next."""
+        instance = self.dispatcher.instance
+        if self.dispatcher.closed:
+            return False
+        if self._scope.cancel_called:  # by its caller or by its deadline
+            invocation.end_cancelled()
+            return True
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # from outside, as when the loop shuts down
+            invocation.lose("its worker was cancelled", NodeLost if instance.node_lost else RoleLost)
+            return False
+        problem = "something it awaited was cancelled"
+        invocation.fail(RemoteError("CancelledError", problem, self.dispatcher.where))
+        return True
+
+    def _unwound(self, invocation: Invocation, error: BaseException) -> None:
+        """End a message whose handler was left by something that is no `Exception`."""
+        if _is_parked(error):
+            self._park(invocation)
             return
-        if not invocation.cancel_asked:
-            self.dispatcher.instance.node.note_deadline(self.dispatcher.where)
-        invocation.cancel_asked = True
-        invocation.end_cancelled()
+        invocation.fail(portable(error, self.dispatcher.where))
+        if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
+            raise error
+
+    def _park(self, invocation: Invocation) -> None:
+        if invocation.cancel_asked:
+            invocation.end_cancelled()
+        elif self.dispatcher.instance.draining:
+            invocation.lose("it is being stopped, and the task ended at its safe point")
+        else:
+            self.dispatcher.put_back(invocation)
+
+
+def _is_parked(error: BaseException) -> bool:
+    """Whether a handler was left at its safe point, from within task groups or not."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(Parked)[1] is None
+    return isinstance(error, Parked)

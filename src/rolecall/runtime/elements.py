@@ -47,9 +47,7 @@ async def load_elements(instance: RoleInstance) -> None:
     declared, sources = instance.declared.elements, instance.hosting.elements
     for name in sources:
         if name not in declared:
-            raise ElementError(
-                instance.id, name, f"the role declares no such element.{nearest(name, declared)}"
-            )
+            raise ElementError(instance.id, name, f"the role declares no such element.{nearest(name, declared)}")
     for name, declaration in declared.items():
         setattr(instance.role, name, await _filled(instance, declaration, sources.get(name)))
 
@@ -165,9 +163,7 @@ def _restore(value: Any, path: Path) -> None:
         if hasattr(value, name):
             getattr(value, name)(content)
             return
-    raise ElementError(
-        str(path), type(value).__name__, "it has neither `restore(value)` nor `load(parameters)`"
-    )
+    raise ElementError(str(path), type(value).__name__, "it has neither `restore(value)` nor `load(parameters)`")
 
 
 def _save(path: Path, value: Any) -> None:

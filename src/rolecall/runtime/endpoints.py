@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 import anyio
 
-from rolecall.core.context import CURRENT
+from rolecall.core.context import CURRENT, Handling
 from rolecall.core.declarations import Declarations, declarations
 from rolecall.core.ends import (
     Endpoint,
@@ -22,12 +22,12 @@ from rolecall.core.ends import (
     TaskHandle,
     TopicEnd,
 )
-from rolecall.core.errors import NotAChannel
+from rolecall.core.errors import DeadlineExceeded, NotAChannel
 from rolecall.core.ids import RoleId
 from rolecall.core.policies import EventOverflow
 from rolecall.core.topics import Topic
 from rolecall.runtime.buffers import Items
-from rolecall.runtime.calls import Invocation, Reports
+from rolecall.runtime.calls import Invocation, Reports, stopped
 from rolecall.runtime.dispatcher import Dispatcher
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ __all__ = ("RoleProxy", "start_task")
 P = ParamSpec("P")
 T = TypeVar("T")
 STREAM_WINDOW = 16
+GRACE_S = 0.05
 
 
 class RoleProxy:
@@ -68,9 +69,7 @@ def _described(role: RoleId | None, declared: Declarations) -> str:
 def _make_end(host: RoleInstance, role: RoleId | None, declared: Declarations, name: str) -> Any:
     to = role if role is not None else RoleId("")
     if name in declared.channels:
-        kind = {"service": CallEndpoint, "task": StartEndpoint, "stream": ReadEndpoint}[
-            declared.channels[name].kind
-        ]
+        kind = {"service": CallEndpoint, "task": StartEndpoint, "stream": ReadEndpoint}[declared.channels[name].kind]
         return kind(host, to, name)
     if name in declared.topics:
         return RemoteTopic(host, to, declared.topics[name])
@@ -109,6 +108,10 @@ class CallEndpoint(_Reach, Endpoint[P, T], Generic[P, T]):
         except asyncio.CancelledError:
             await self.host.give_up(invocation)
             raise
+        except DeadlineExceeded:
+            if anyio.current_time() >= invocation.deadline:
+                await anyio.sleep(GRACE_S)  # the scope that set the deadline ends the caller meanwhile
+            raise
         return result
 
 
@@ -123,7 +126,7 @@ class ReadEndpoint(_Reach, StreamEndpoint[P, T], Generic[P, T]):
     """A stream of another role."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ItemStream[T]:
-        return Reader(self, args, kwargs)
+        return Reader(self, args, kwargs, CURRENT.get(), anyio.current_effective_deadline())
 
 
 # ---------------------------------------------------------------------------------------------- tasks
@@ -137,10 +140,12 @@ async def start_task(
     handle: Handle[Any] = Handle(host, invocation)
     if invocation.admission is not None:
         try:
-            await invocation.admission
+            admitted = await invocation.admission
         except asyncio.CancelledError:
             invocation.cancel()
             raise
+        if not admitted:
+            await handle.result()
     return handle
 
 
@@ -149,11 +154,12 @@ class Handle(TaskHandle[T, Any], Generic[T]):
 
     def __init__(self, host: RoleInstance, invocation: Invocation) -> None:
         self._invocation, self._host = invocation, host
-        self._asked = False
+        self._told = False
         host.started.add(invocation)
         future = invocation.future
         assert future is not None
         self._future: asyncio.Future[T] = future
+        # The callback keeps the handle until the task has ended, whatever becomes of other references to it.
         future.add_done_callback(lambda done: self._host.started.discard(invocation))
 
     @property
@@ -165,18 +171,14 @@ class Handle(TaskHandle[T, Any], Generic[T]):
         return self._future.done()
 
     async def result(self) -> T:
-        self._asked = True
+        if not self._future.done():
+            await asyncio.wait([self._future])
+        self._told = True
         if self._future.cancelled():
             raise self._host.cancelled_error(self._invocation)
-        try:
-            return await asyncio.shield(self._future)
-        except asyncio.CancelledError:
-            if self._future.cancelled() and self._invocation.cancel_asked:
-                raise self._host.cancelled_error(self._invocation) from None
-            raise
+        return self._future.result()
 
     async def cancel(self) -> Outcome:
-        self._asked = True
         return await self._invocation.outcome()
 
     async def __aiter__(self) -> AsyncIterator[Any]:
@@ -188,56 +190,83 @@ class Handle(TaskHandle[T, Any], Generic[T]):
                 return
 
     def __del__(self) -> None:
-        future = self._future
-        if not self._asked and future.done() and not future.cancelled() and (error := future.exception()):
-            self._host.node.bury("task", self.role, self._invocation.dispatcher.name, error)
+        if not self._told:
+            _bury_failure(self._host, self._invocation)
 
 
 # ---------------------------------------------------------------------------------------------- streams
 
 
 class Reader(ItemStream[T], Generic[T]):
-    """The reading end of a stream."""
+    """The reading end of a stream; chain and deadline are those of the call that made it."""
 
-    def __init__(self, reach: _Reach, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        reach: _Reach,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        parent: Handling | None,
+        deadline: float,
+    ) -> None:
         self._reach, self._args, self._kwargs = reach, args, kwargs
+        self._parent, self._deadline = parent, deadline
         self._items: Items[T] = Items(STREAM_WINDOW)
         self._invocation: Invocation | None = None
+        self._over = False
 
     async def __anext__(self) -> T:
+        if self._over:
+            raise StopAsyncIteration
         if self._invocation is None:
             self._invocation = self._open()
         try:
             return await self._items.read()
         except StopAsyncIteration:
-            self._raise_failure()
+            if not self._over:  # else it was closed meanwhile
+                self._over = True
+                self._raise_failure(self._invocation)
             raise
 
     async def aclose(self) -> None:
-        if self._invocation is not None:
-            self._invocation.cancel()
-            await self._invocation.stopped()
+        if self._over:
+            return
+        self._over = True
         self._items.close()
+        self._items.waiting.clear()
+        if self._invocation is not None:
+            _bury_failure(self._reach.host, self._invocation)
+            self._invocation.cancel()
+            await stopped(self._invocation)
 
     def __del__(self) -> None:
-        if self._invocation is not None:
-            self._invocation.cancel()
+        if self._invocation is not None and not self._over:
+            host = self._reach.host
+            host.node.on_loop(self._invocation.cancel)
+            _bury_failure(host, self._invocation)
 
     def _open(self) -> Invocation:
         host = self._reach.host
-        return host.request(
-            self._reach.dispatcher(),
-            self._args,
-            self._kwargs,
-            CURRENT.get(),
-            anyio.current_effective_deadline(),
-            items=self._items,
+        invocation = host.request(
+            self._reach.dispatcher(), self._args, self._kwargs, self._parent, self._deadline, items=self._items
         )
+        host.started.add(invocation)
+        if invocation.future is not None:
+            invocation.future.add_done_callback(lambda done: host.started.discard(invocation))
+        self._parent = None
+        return invocation
 
-    def _raise_failure(self) -> None:
-        future = self._invocation.future if self._invocation is not None else None
+    @staticmethod
+    def _raise_failure(invocation: Invocation) -> None:
+        future = invocation.future
         if future is not None and future.done() and not future.cancelled() and (error := future.exception()):
             raise error
+
+
+def _bury_failure(host: RoleInstance, invocation: Invocation) -> None:
+    """Keep the error of a task or stream that nobody asked for."""
+    future, dispatcher = invocation.future, invocation.dispatcher
+    if future is not None and future.done() and not future.cancelled() and (error := future.exception()):
+        host.node.on_loop(host.node.bury, dispatcher.kind, dispatcher.instance.id, dispatcher.name, error)
 
 
 # ----------------------------------------------------------------------------------------- topics and inboxes

@@ -24,8 +24,10 @@ from rolecall.core.ends import GroupCall, Subscription
 from rolecall.core.errors import (
     ConfigError,
     LifecycleError,
+    NodeLost,
     NotAChannel,
     NotAllowed,
+    RelationshipError,
     RolecallError,
     RoleLost,
     WrongType,
@@ -41,7 +43,7 @@ from rolecall.core.state import State
 from rolecall.core.status import Status
 from rolecall.core.topics import Topic
 from rolecall.runtime.buffers import Admission, admitted
-from rolecall.runtime.calls import CANCEL_WAIT_S, RUNNING, Invocation
+from rolecall.runtime.calls import CANCEL_WAIT_S, ENDED, RUNNING, Invocation, stopped
 from rolecall.runtime.dispatcher import Dispatcher, Parked
 from rolecall.runtime.elements import ElementSource, load_elements, save_elements
 from rolecall.runtime.group_calls import LocalGroupCall
@@ -96,6 +98,8 @@ class RoleInstance:
         self._ended = anyio.Event()
         self._alive = anyio.Event()
         self._resumed = anyio.Event()
+        self._over = anyio.Event()
+        self._starting = anyio.CancelScope()
         for name, channel in self.declared.channels.items():
             self.add_dispatcher(name, channel.kind, getattr(self.role, name), self._options(channel.options))
 
@@ -123,9 +127,7 @@ class RoleInstance:
             changes["mailbox_bytes"] = limits.mailbox_bytes
         return msgspec.structs.replace(options, **changes) if changes else options
 
-    def add_dispatcher(
-        self, name: str, kind: str, handler: Callable[..., Any], options: ChannelOptions
-    ) -> Dispatcher:
+    def add_dispatcher(self, name: str, kind: str, handler: Callable[..., Any], options: ChannelOptions) -> Dispatcher:
         """Add a channel, or the queue of an event handler."""
         key = name if kind != "event" else f"on:{name}:{len(self.dispatchers)}"
         made = self.dispatchers[key] = Dispatcher(self, name, kind, handler, options)
@@ -150,14 +152,19 @@ class RoleInstance:
             Exception: whatever loading or `setup()` raised; the role is `failed` then.
         """
         await self._alive.wait()
+        if self.status is not Status.DECLARED:
+            raise LifecycleError(f"{self.id} cannot start: it is {self.status.value}.")
         self._enter(Status.STARTING)
         try:
-            await load_elements(self)
-            self.relations.listen()
-            await self.role.setup()
+            with self._starting:
+                await load_elements(self)
+                self.relations.listen()
+                await self.role.setup()
         except Exception as error:
             await self.fail(f"setup failed: {error}")
             raise
+        if self._end.is_set():
+            raise self.lost_error("none")
         self._enter(Status.READY)
         self._take_work()
 
@@ -189,14 +196,36 @@ class RoleInstance:
         self.takes_work = False
         self._resumed = anyio.Event()
         self._enter(Status.PAUSING)
-        while running := [call for d in self.dispatchers.values() for call in d.running]:
-            await _ended(running[0])
+        try:
+            await self._quiet()
+        except BaseException:  # whoever wanted the pause does not any more
+            if self._is(Status.PAUSING):
+                self._go_on()
+            raise
+        if not self._is(Status.PAUSING):
+            raise self.lost_error("none")
         self._enter(Status.PAUSED)
+
+    async def _quiet(self) -> None:
+        """Wait until no message is being handled."""
+        while self._is(Status.PAUSING) and (running := self.running):
+            if running[0].state == ENDED:
+                await anyio.lowlevel.checkpoint()  # its worker is about to let go of it
+            else:
+                await asyncio.wait([running[0].let_go()])
+
+    @property
+    def running(self) -> list[Invocation]:
+        """The messages that are being handled, on all channels."""
+        return [call for dispatcher in self.dispatchers.values() for call in dispatcher.running]
 
     async def resume(self) -> None:
         """Take work again."""
         if self.status is not Status.PAUSED:
             raise LifecycleError(f"{self.id} cannot resume: it is {self.status.value}.")
+        self._go_on()
+
+    def _go_on(self) -> None:
         self._enter(Status.RESUMING)
         self._enter(Status.READY)
         self._take_work()
@@ -204,20 +233,25 @@ class RoleInstance:
 
     async def stop(self) -> None:
         """End the role: what waits is lost, what runs is cancelled, `teardown()` runs, elements are saved."""
-        if self.status.over or self.status is Status.STOPPING:
+        if self.status is Status.STOPPING:
+            await self._over.wait()
+        if self.status.over:
             return
         was_set_up = self.status not in (Status.DECLARED, Status.STARTING)
         self._enter(Status.STOPPING)
-        await self._end_tasks("it has stopped", RoleLost)
-        if was_set_up:
-            await self._tear_down()
-        self._enter(Status.STOPPED)
+        with anyio.CancelScope(shield=True):  # begun, it is done: who asked may have gone
+            await self._end_tasks("it has stopped")
+            if was_set_up:
+                await self._tear_down()
+        if not self.status.over:
+            self._enter(Status.STOPPED)
 
     async def fail(self, why: str) -> None:
         """End the role because it cannot go on."""
-        if not self.status.over:
-            await self._end_tasks(why, RoleLost)
+        if not self._end.is_set():
             self._enter(Status.FAILED)
+            with anyio.CancelScope(shield=True):
+                await self._end_tasks(why)
 
     def lose(self, why: str, error_class: type[RoleLost]) -> None:
         """End at once and without teardown, as in a crash."""
@@ -225,13 +259,20 @@ class RoleInstance:
         self._close(why, error_class)
         self._enter(Status.FAILED)
 
-    async def _end_tasks(self, why: str, error_class: type[RoleLost]) -> None:
-        self._close(why, error_class)
-        with anyio.CancelScope(shield=True):
+    async def _end_tasks(self, why: str) -> None:
+        self._close(why, RoleLost)
+        with anyio.move_on_after(CANCEL_WAIT_S):
+            await self._ended.wait()
+        if not self._ended.is_set():
+            busy = ", ".join(dict.fromkeys(call.where for call in self.running)) or "a task of its own"
+            self.node.say("warning", self.id, f"does not stop before {busy} does, which was cancelled")
             await self._ended.wait()
 
     def _close(self, why: str, error_class: type[RoleLost]) -> None:
+        if self._end.is_set():
+            return
         self.why_lost, self.takes_work = why, False
+        self._starting.cancel()
         for invocation in list(self.started):
             invocation.cancel()
         for dispatcher in self.dispatchers.values():
@@ -254,8 +295,13 @@ class RoleInstance:
         except Exception as error:
             self.node.bury("teardown", self.id, "teardown", error)
 
+    def _is(self, status: Status) -> bool:
+        return self.status is status
+
     def _enter(self, status: Status) -> None:
         self.status = status
+        if status.over:
+            self._over.set()
         self.node.status_changed(StatusChange(self.node.time_s, self.id, status.value))
 
     def _take_work(self) -> None:
@@ -269,19 +315,13 @@ class RoleInstance:
             return self.takes_work
         parent: Handling | None = invocation.parent
         while parent is not None:
-            if (
-                isinstance(parent, Invocation)
-                and parent.dispatcher.instance is self
-                and parent.state == RUNNING
-            ):
+            if isinstance(parent, Invocation) and parent.dispatcher.instance is self and parent.state == RUNNING:
                 return True
             parent = parent.parent
         return False
 
     def lost_error(self, effect: str) -> RoleLost:
         """Return the error for those who reach for this role after its end."""
-        from rolecall.core.errors import NodeLost
-
         return (NodeLost if self.node_lost else RoleLost)(self.id, self.why_lost, effect)
 
     def spawn(self, function: Callable[[], Coroutine[Any, Any, Any]], name: str) -> None:
@@ -308,9 +348,7 @@ class RoleInstance:
         if dispatcher.options.allow is not None:
             self._require_allowed(dispatcher)
         future = asyncio.get_running_loop().create_future()
-        invocation = Invocation(
-            dispatcher, self.id, args, kwargs, future=future, parent=parent, deadline=deadline
-        )
+        invocation = Invocation(dispatcher, self.id, args, kwargs, future=future, parent=parent, deadline=deadline)
         invocation.reports, invocation.items = reports, items
         if instance.node.checker is not None:
             instance.node.checker.passed(invocation, shared)
@@ -320,7 +358,11 @@ class RoleInstance:
 
     def _require_allowed(self, dispatcher: Dispatcher) -> None:
         relationship = dispatcher.options.allow or ""
-        if self.id not in dispatcher.instance.relations.names(relationship):
+        try:
+            allowed = dispatcher.instance.relations.names(relationship)
+        except RelationshipError:  # not configured where the role is
+            allowed = ()
+        if self.id not in allowed:
             raise NotAllowed(self.id, dispatcher.where, relationship)
 
     async def give_up(self, *invocations: Invocation) -> None:
@@ -328,9 +370,7 @@ class RoleInstance:
         for invocation in invocations:
             note_cut(invocation.where)
             invocation.cancel()
-        with anyio.CancelScope(shield=True), anyio.move_on_after(CANCEL_WAIT_S):
-            for invocation in invocations:
-                await invocation.stopped()
+        await stopped(*invocations)
 
     def cancelled_error(self, invocation: Invocation) -> RolecallError:
         """Return the error for whoever asks for the result of a cancelled task."""
@@ -359,9 +399,7 @@ class RoleInstance:
         instance = self.node.directory.find(role)
         declared = instance.declared.inboxes.get(name)
         if declared is None:
-            raise NotAChannel(
-                f"{role} ({instance.declared.role_class.__name__})", name, instance.declared.names
-            )
+            raise NotAChannel(f"{role} ({instance.declared.role_class.__name__})", name, instance.declared.names)
         end = instance.inbox(declared)
         if not isinstance(item, end.accepted):
             raise WrongType(f"{role}.{name}: message", type_name(declared.type), type_name(type(item)))
@@ -390,9 +428,7 @@ class RoleInstance:
     async def wait_for_members(self, attribute: str, count: int) -> Group[Any]:
         return await self.relations.wait(attribute, count)
 
-    def group_call(
-        self, attribute: str, calls: Mapping[RoleId, Bound[Any, Any]], within: Within
-    ) -> GroupCall[Any]:
+    def group_call(self, attribute: str, calls: Mapping[RoleId, Bound[Any, Any]], within: Within) -> GroupCall[Any]:
         return LocalGroupCall(self, attribute, calls, within)
 
     def subscribe(
@@ -423,7 +459,7 @@ class RoleInstance:
         return generator(self.seed, self.id, purpose, step)
 
     def record(self, values: dict[str, float | int | str]) -> None:
-        self.node.observe(Metric(self.node.time_s, self.id, values))
+        self.node.on_loop(self.node.observe, Metric(self.node.time_s, self.id, values))
 
     async def safe_point(self) -> None:
         handling = CURRENT.get()
@@ -437,6 +473,7 @@ class RoleInstance:
             raise Parked
         if handling is None:
             await self._resumed.wait()
+            await self.safe_point()
 
     def drain(self) -> None:
         """End the main routine and the resumable tasks at their next safe point, for good."""
@@ -479,13 +516,3 @@ def _bytes_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     for value in kwargs.values():
         size += size_bytes(value)
     return size
-
-
-async def _ended(invocation: Invocation) -> None:
-    """Wait until a running message is no longer being handled, ended or put back."""
-    while invocation.state == RUNNING:
-        await anyio.lowlevel.checkpoint()
-        if invocation.state == RUNNING and invocation.ended is None:
-            invocation.ended = asyncio.get_running_loop().create_future()
-        if invocation.state == RUNNING and invocation.ended is not None:
-            await asyncio.shield(invocation.ended)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, cast
 import msgspec
 
 from rolecall.core.channels import service
-from rolecall.core.errors import UnknownRole
+from rolecall.core.context import CURRENT, chain
+from rolecall.core.errors import LifecycleError, UnknownRole
 from rolecall.core.ids import RoleId
 from rolecall.core.role import Role
 from rolecall.core.topics import Topic
@@ -39,20 +40,28 @@ class Native(Role):
         """Return the roles of the node with their status."""
         return [RoleStatus(instance.id, instance.status.value) for instance in self._node.instances]
 
-    @service(allow="manager")
+    @service(allow="manager", concurrent=True)
     async def pause(self, role: RoleId) -> None:
         """Pause a role; returns when nothing of it runs."""
-        await self._instance(role).pause()
+        instance = self._instance(role)
+        waiting = self._waiting(instance)
+        if waiting is not None:
+            raise LifecycleError(f"{role} cannot be paused by a call for which its own handler {waiting} waits.")
+        await instance.pause()
 
     @service(allow="manager")
     async def resume(self, role: RoleId) -> None:
         """Let a paused role take work again."""
         await self._instance(role).resume()
 
-    @service(allow="manager")
+    @service(allow="manager", concurrent=True)
     async def stop(self, role: RoleId) -> None:
-        """Stop a role."""
-        await self._instance(role).stop()
+        """Stop a role; returns when it has stopped, or at once to a handler of the role itself."""
+        instance = self._instance(role)
+        if self._waiting(instance) is not None:
+            self._node.stop_soon(instance)
+        else:
+            await instance.stop()
 
     @property
     def _node(self) -> Node:
@@ -60,7 +69,15 @@ class Native(Role):
         return cast("RoleInstance", self._host).node
 
     def _instance(self, role: RoleId) -> RoleInstance:
+        if role == self.id:
+            raise LifecycleError(f"{role} is the node's own role; it lives as long as the node.")
         found: dict[RoleId, RoleInstance] = {instance.id: instance for instance in self._node.instances}
         if role not in found:
             raise UnknownRole(role, found)
         return found[role]
+
+    @staticmethod
+    def _waiting(instance: RoleInstance) -> str | None:
+        """Return which handler of a role waits for the current call, if one does."""
+        handlers = {id(call) for call in instance.running}
+        return next((call.where for call in chain(CURRENT.get()) if id(call) in handlers), None)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
+import threading
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import msgspec
 
-from rolecall.core.errors import NodeLost, NotAChannel, RolecallError
+from rolecall.core.errors import ConfigError, NodeLost, NotAChannel, RolecallError
 from rolecall.core.ids import RoleId
 from rolecall.core.records import DeadLetter, LogLine, Observer, Record, StatusChange
 from rolecall.runtime.directory import NATIVE, Directory
@@ -63,15 +65,19 @@ class Node:
         self.shared_elements: dict[Any, Any] = {}
         self.checker: Checker | None = None
         self.closing = anyio.Event()
-        self.began_s = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self.began_s = self._loop.time()
         self._tasks = anyio.create_task_group()
         self._instances: dict[RoleId, RoleInstance] = {}
 
     # ------------------------------------------------------------------------------------------ life
 
     async def __aenter__(self) -> Node:
+        if self.name in self.directory.nodes:
+            raise ConfigError(f"node {self.name!r}", "there is already a node of this name", hint="Choose another")
         await self._tasks.__aenter__()
-        self.began_s = anyio.current_time()
+        self.began_s = self._loop.time()
         self.directory.nodes[self.name] = self
         self.native = self.host(Hosting(id=self.native_id, role_class=Native))
         await self.native.start()
@@ -86,6 +92,8 @@ class Node:
             await self.stop()
         self.directory.nodes.pop(self.name, None)
         self._tasks.cancel_scope.cancel()
+        if not isinstance(error[1], asyncio.CancelledError):
+            error = (None, None, None)  # what is raised inside leaves as it is, not in a group
         return await self._tasks.__aexit__(*error)
 
     def host(self, hosting: Hosting) -> RoleInstance:
@@ -106,6 +114,10 @@ class Node:
         for instance in reversed(self.instances):
             await instance.stop()
 
+    def stop_soon(self, instance: RoleInstance) -> None:
+        """Stop a role without waiting for it."""
+        _ = self._tasks.start_soon(instance.stop, name=f"stop {instance.id}")
+
     def kill(self) -> None:
         """End the node as a crash would: no teardown, and every call to its roles ends with `NodeLost`."""
         with self.directory.bulk():
@@ -125,18 +137,14 @@ class Node:
         found = self.directory.find(role).dispatchers.get(channel)
         if found is None or found.kind == "event":
             instance = self.directory.find(role)
-            raise NotAChannel(
-                f"{role} ({instance.declared.role_class.__name__})", channel, instance.declared.names
-            )
+            raise NotAChannel(f"{role} ({instance.declared.role_class.__name__})", channel, instance.declared.names)
         return found
 
     def topic(self, role: RoleId, name: str) -> OwnTopic[Any]:
         """Return a topic of any role; raises as `dispatcher` does."""
         instance = self.directory.find(role)
         if name not in instance.declared.topics:
-            raise NotAChannel(
-                f"{role} ({instance.declared.role_class.__name__})", name, instance.declared.names
-            )
+            raise NotAChannel(f"{role} ({instance.declared.role_class.__name__})", name, instance.declared.names)
         return instance.topic(instance.declared.topics[name])
 
     def find_topic(self, role: RoleId, name: str) -> OwnTopic[Any] | None:
@@ -173,7 +181,14 @@ class Node:
     @property
     def time_s(self) -> float:
         """Seconds since the node began."""
-        return anyio.current_time() - self.began_s
+        return self._loop.time() - self.began_s
+
+    def on_loop(self, function: Callable[..., None], *args: Any) -> None:
+        """Call a function on the event loop: now where this is its thread, else soon."""
+        if threading.get_ident() == self._thread:
+            function(*args)
+        elif not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(function, *args)
 
     def status_changed(self, change: StatusChange) -> None:
         """Publish a change of status, through the native role and to the observers."""
@@ -204,7 +219,3 @@ class Node:
         self.errors[where] = self.errors.get(where, 0) + 1
         if not isinstance(error, RolecallError):
             self.logger.debug("%s raised", where, exc_info=error)
-
-    def note_deadline(self, where: str) -> None:
-        """Say that a handler was cancelled by its deadline."""
-        self.say("warning", where, "cancelled: the caller's deadline passed before it returned")
