@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 import typing
 from abc import abstractmethod
 from collections.abc import Callable, Coroutine
@@ -11,6 +12,7 @@ import msgspec
 
 from rolecall.core.annotations import class_hint, type_name
 from rolecall.core.errors import DeclarationError, ElementError
+from rolecall.core.signatures import accepted_classes
 
 __all__ = ("Element", "ElementDeclaration", "Fresh", "Lazy", "check_element", "declared_elements", "element")
 
@@ -75,6 +77,11 @@ class Element:
         except NameError as error:
             place = f"{type_name(owner)}.{self.name}"
             raise DeclarationError(place, f"its annotation cannot be resolved: {error}") from error
+        if hint in (Lazy, Fresh):
+            place = f"{type_name(owner)}.{self.name}"
+            raise DeclarationError(
+                place, f"rc.{hint.__name__} does not say of what", hint=f"Write `rc.{hint.__name__}[SomeType]`"
+            )
         load = {Lazy: "lazy", Fresh: "fresh"}.get(typing.cast(Any, typing.get_origin(hint)), "eager")
         wanted = typing.get_args(hint)[0] if load != "eager" else hint
         return ElementDeclaration(self.name, wanted, load, self.optional, self.default)
@@ -103,28 +110,27 @@ def declared_elements(cls: type) -> dict[str, ElementDeclaration]:
 
 def check_element(role: str, declared: ElementDeclaration, value: Any) -> None:
     """Raise `ElementError` unless `value` is what was declared; protocols are checked member by member."""
-    wanted = declared.type
     if value is None and declared.optional:
         return
-    if getattr(wanted, "_is_protocol", False):
-        missing = sorted(name for name in _protocol_members(wanted) if not hasattr(value, name))
-        if missing:
-            raise ElementError(
-                role,
-                declared.name,
-                f"{type_name(type(value))} is no {type_name(wanted)}: it has no {', '.join(missing)}",
-            )
+    wanted = declared.type
+    union = typing.get_origin(wanted) in (typing.Union, types.UnionType)
+    if any(_fits(value, member) for member in (typing.get_args(wanted) if union else (wanted,))):
         return
-    origin = typing.get_origin(wanted) or wanted
-    if isinstance(origin, type) and not isinstance(value, origin):
-        raise ElementError(
-            role,
-            declared.name,
-            f"it is of type {type_name(type(value))}, but the role declares {type_name(wanted)}",
-        )
+    found, missing = type_name(type(value)), ", ".join(_missing(value, wanted))
+    if missing:
+        raise ElementError(role, declared.name, f"{found} is no {type_name(wanted)}: it has no {missing}")
+    raise ElementError(role, declared.name, f"it is of type {found}, but the role declares {type_name(wanted)}")
 
 
-def _protocol_members(protocol: type) -> set[str]:
-    import typing_extensions
+def _fits(value: Any, wanted: Any) -> bool:
+    return not _missing(value, wanted) and isinstance(value, accepted_classes(wanted))
 
-    return set(typing_extensions.get_protocol_members(protocol))
+
+def _missing(value: Any, wanted: Any) -> list[str]:
+    """Return the members of a protocol that a value does not have."""
+    protocol = typing.get_origin(wanted) or wanted
+    if not getattr(protocol, "_is_protocol", False):
+        return []
+    import typing_extensions  # the one use of it, and slow to import
+
+    return sorted(name for name in typing_extensions.get_protocol_members(protocol) if not hasattr(value, name))

@@ -1,12 +1,12 @@
-"""Fill the elements of a role: built off the loop, checked, shared on a node, saved and restored."""
+"""Fill the elements of a role: built off the loop, checked, and shared on a node where that is wanted."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio.to_thread
 import msgspec
@@ -14,11 +14,14 @@ import msgspec
 from rolecall.core.elements import ElementDeclaration, check_element
 from rolecall.core.errors import ElementError, RolecallError, nearest
 from rolecall.core.randomness import seed_for
+from rolecall.runtime.element_files import require_savable, restored, save
 
 if TYPE_CHECKING:
     from rolecall.runtime.instance import RoleInstance
 
 __all__ = ("ElementSource", "load_elements", "save_elements")
+
+Spawn: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, None]], str], None]
 
 
 class ElementSource(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,18 +52,36 @@ async def load_elements(instance: RoleInstance) -> None:
         if name not in declared:
             raise ElementError(instance.id, name, f"the role declares no such element.{nearest(name, declared)}")
     for name, declaration in declared.items():
-        setattr(instance.role, name, await _filled(instance, declaration, sources.get(name)))
+        source = sources.get(name) or _default(instance, declaration)
+        setattr(instance.role, name, await _filled(instance, declaration, source))
 
 
-async def _filled(instance: RoleInstance, declared: ElementDeclaration, source: ElementSource | None) -> Any:
-    if source is None:
-        source = _default(instance, declared)
-    slot = Slot(instance, declared, source)
+async def save_elements(instance: RoleInstance) -> None:
+    """Write the elements that are configured with `save:`; what cannot be written becomes a dead letter."""
+    for name, source in instance.hosting.elements.items():
+        if source.save is None:
+            continue
+        value = getattr(instance.role, name)
+        if isinstance(value, _Lazy):
+            if not value.loaded:
+                continue  # what was never asked for is what it was
+            value = await value()
+        try:
+            await anyio.to_thread.run_sync(save, source.save, value)
+        except Exception as error:
+            instance.node.bury("element", instance.id, name, error)
+
+
+async def _filled(instance: RoleInstance, declared: ElementDeclaration, source: ElementSource) -> Any:
+    builder = _Builder(instance, declared, source)
     if declared.load == "lazy":
-        return slot.lazy
+        return _Lazy(builder, instance.spawn)
     if declared.load == "fresh":
-        return slot.fresh
-    return await slot.load()
+        if source.save is not None:
+            problem = "it is built anew at each call, so there is nothing that could be saved"
+            raise ElementError(instance.id, declared.name, problem, hint="Leave out `save:`")
+        return builder.fresh
+    return await builder.load()
 
 
 def _default(instance: RoleInstance, declared: ElementDeclaration) -> ElementSource:
@@ -69,57 +90,112 @@ def _default(instance: RoleInstance, declared: ElementDeclaration) -> ElementSou
     if declared.optional:
         return ElementSource(make=lambda: None)
     raise ElementError(
-        instance.id, declared.name, "the configuration does not fill it",
+        instance.id,
+        declared.name,
+        "the configuration does not fill it",
         hint=f"Add `elements: {{{declared.name}: {{class: ...}}}}` to the role, or declare it optional",
-    )  # fmt: skip
+    )
 
 
-class Slot:
-    """Loads one element of one role."""
+class _Once:
+    """Something that is loaded once, whoever asks first; a failure is told to those who wait, and tried again."""
+
+    def __init__(self, load: Callable[[], Coroutine[Any, Any, Any]], spawn: Spawn, name: str) -> None:
+        self._load, self._spawn, self._name = load, spawn, name
+        self._loading: asyncio.Future[Any] | None = None
+
+    @property
+    def loaded(self) -> bool:
+        """Whether it is there."""
+        loading = self._loading
+        return loading is not None and loading.done() and not loading.cancelled() and loading.exception() is None
+
+    async def get(self) -> Any:
+        """Return it; several askers share one loading."""
+        if self._loading is None or (self._loading.done() and not self.loaded):
+            self._loading = asyncio.get_running_loop().create_future()
+            self._spawn(partial(self._run, self._loading), self._name)
+        return await asyncio.shield(self._loading)
+
+    async def _run(self, loading: asyncio.Future[Any]) -> None:
+        try:
+            loading.set_result(await self._load())
+        except Exception as error:
+            loading.set_exception(error)
+            loading.exception()  # those who asked may have left
+        finally:
+            loading.cancel()
+
+
+class _Lazy:
+    """What fills an element declared `rc.Lazy[...]`."""
+
+    def __init__(self, builder: _Builder, spawn: Spawn) -> None:
+        self._once = _Once(builder.load, spawn, builder.where)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether it has been asked for and is there."""
+        return self._once.loaded
+
+    async def __call__(self) -> Any:
+        return await self._once.get()
+
+
+class _Builder:
+    """Builds one element of one role."""
 
     def __init__(self, instance: RoleInstance, declared: ElementDeclaration, source: ElementSource) -> None:
         self._instance, self._declared, self._source = instance, declared, source
-        self._loading: asyncio.Future[Any] | None = None
-
-    async def lazy(self) -> Any:
-        """Return the element, loading it the first time; several askers share one loading."""
-        if self._loading is None:
-            self._loading = asyncio.ensure_future(self.load())
-        return await asyncio.shield(self._loading)
+        self.where = f"{instance.id}: element {declared.name}"
 
     async def fresh(self, **options: Any) -> Any:
         """Return a new one."""
-        return await self._in_thread(self._build, {**self._source.options, **options})
+        return await self._build(**options)
 
     async def load(self) -> Any:
         """Return the element: the node's shared one, or a new one."""
-        key = self._source.shared
+        key, node = self._source.shared, self._instance.node
         if key is None:
-            return await self._in_thread(self._build, dict(self._source.options))
-        shared = self._instance.node.shared_elements
-        if key not in shared:
-            shared[key] = asyncio.ensure_future(self._in_thread(self._build, dict(self._source.options)))
-        value = await asyncio.shield(shared[key])
+            return await self._build()
+        if key not in node.shared_elements:
+            node.shared_elements[key] = _Once(self._build, node.spawn, self.where)
+        value = await node.shared_elements[key].get()
         check_element(self._instance.id, self._declared, value)
         return value
 
-    async def _in_thread(self, function: Callable[..., Any], options: dict[str, Any]) -> Any:
-        return await anyio.to_thread.run_sync(function, options, limiter=self._instance.node.compute_limiter)
+    async def _build(self, **options: Any) -> Any:
+        given = {**self._source.options, **options}
+        return await anyio.to_thread.run_sync(self._make, given, limiter=self._instance.node.compute_limiter)
 
-    def _build(self, options: dict[str, Any]) -> Any:
+    def _make(self, options: dict[str, Any]) -> Any:
+        """Make, initialise, restore and check; runs in a worker thread."""
         source = self._source
+        value = self._called(source.make, **self._with_seed(options))
+        if source.initialize is not None:
+            initialized = self._called(source.initialize, value)
+            value = value if initialized is None else initialized
         try:
-            value = source.make(**self._with_seed(options))
-            if source.initialize is not None:
-                value = _initialized(source.initialize, value)
             if source.restore is not None:
-                _restore(value, Path(source.restore))
-        except RolecallError:
+                value = restored(source.restore, value)
+            check_element(self._instance.id, self._declared, value)
+            if source.save is not None:
+                require_savable(source.save, value)
+        except ElementError:
             raise
+        except RolecallError as error:
+            raise self._error(str(error)) from error
+        return value
+
+    def _called(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        name = getattr(function, "__qualname__", repr(function))
+        try:
+            value = function(*args, **options)
         except Exception as error:
-            name = getattr(source.make, "__qualname__", repr(source.make))
             raise self._error(f"{name} failed: {type(error).__name__}: {error}") from error
-        check_element(self._instance.id, self._declared, value)
+        if inspect.iscoroutine(value):
+            value.close()
+            raise self._error(f"{name} is a coroutine function, but elements are built in a worker thread")
         return value
 
     def _with_seed(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -137,44 +213,3 @@ def _takes_seed(make: Callable[..., Any]) -> bool:
         return "seed" in inspect.signature(make).parameters
     except (TypeError, ValueError):  # some builtins have no signature to look at
         return False
-
-
-def _initialized(initialize: Callable[[Any], Any], value: Any) -> Any:
-    """Run an initialiser; what it returns, if anything, takes the value's place."""
-    result = initialize(value)
-    return value if result is None else result
-
-
-# ---------------------------------------------------------------------------------------------- files
-
-
-def _snapshot(value: Any) -> Any:
-    for name in ("snapshot", "parameters"):
-        if hasattr(value, name):
-            return getattr(value, name)()
-    return value
-
-
-def _restore(value: Any, path: Path) -> None:
-    from rolecall.wire.values import load_value
-
-    content = load_value(path, Any)
-    for name in ("restore", "load"):
-        if hasattr(value, name):
-            getattr(value, name)(content)
-            return
-    raise ElementError(str(path), type(value).__name__, "it has neither `restore(value)` nor `load(parameters)`")
-
-
-def _save(path: Path, value: Any) -> None:
-    from rolecall.wire.values import save_value
-
-    save_value(path, _snapshot(value))
-
-
-async def save_elements(instance: RoleInstance) -> None:
-    """Write the elements that are configured with `save:`."""
-    for name, source in instance.hosting.elements.items():
-        if source.save is not None:
-            value = getattr(instance.role, name)
-            await anyio.to_thread.run_sync(_save, Path(source.save), value)

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -103,6 +103,10 @@ class Node:
         self._instances[instance.id] = instance
         self._tasks.start_soon(instance.live, name=str(instance.id))
         return instance
+
+    def spawn(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+        """Start a task of the node; it must raise nothing."""
+        self._tasks.start_soon(function, name=name)
 
     @property
     def instances(self) -> list[RoleInstance]:
