@@ -6,7 +6,7 @@ import msgspec
 
 from rolecall.core.errors import RolecallError
 
-__all__ = ("DEFAULT_LIMITS", "LimitExceeded", "Limits", "Malformed")
+__all__ = ("DEFAULT_LIMITS", "LimitExceeded", "Limits", "LinkOverflow", "Malformed")
 
 
 class Malformed(RolecallError):
@@ -17,11 +17,24 @@ class LimitExceeded(Malformed):
     """Raised when what arrived claims more than this node accepts, before memory is taken for it."""
 
     def __init__(self, limit: str, found: int, allowed: int) -> None:
+        other = f", or raise Limits({limit}=...) on the receiving node" if limit in Limits.__struct_fields__ else ""
         super().__init__(
             f"A message exceeds the limit `{limit}`: {found:,}, where {allowed:,} are allowed. "
-            f"Send less at once, or raise Limits({limit}=...) on the receiving node."
+            f"Send less at once{other}."
         )
         self.limit, self.found, self.allowed = limit, found, allowed
+
+
+class LinkOverflow(RolecallError):
+    """Raised when too much waits for a link: its peer takes less than is sent, or is cut off."""
+
+    def __init__(self, peer: str, limit: str, found: int, allowed: int) -> None:
+        super().__init__(
+            f"The link to {peer} holds {found:,} {limit} that have not been acknowledged, and {allowed:,} are "
+            "allowed. Wait until it has sent some (back-pressure), send less at once, or raise "
+            f"SessionLimits(outbox_{limit}=...)."
+        )
+        self.peer, self.limit, self.found, self.allowed = peer, limit, found, allowed
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

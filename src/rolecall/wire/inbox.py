@@ -1,0 +1,113 @@
+"""The receiving side of a session: what has come on each lane, without what came twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+from rolecall.wire.assembly import Assembly
+from rolecall.wire.compression import decompress_segments
+from rolecall.wire.frames import Failed, Frame, Subscribe, check_free_form
+from rolecall.wire.heads import BULK, CONTROL, NORMAL, UNNUMBERED, Acks, Batch, Entry
+from rolecall.wire.limits import Limits, Malformed
+
+__all__ = ("Inbox", "Received")
+
+Received: TypeAlias = list[tuple[Frame, Sequence[memoryview]]]
+"""Frames, each with its payload."""
+
+_FREE_FORM = (Failed, Subscribe)
+
+
+class Inbox:
+    """Takes batches of entries apart; `duplicates` counts entries that had come before."""
+
+    __slots__ = ("_assembly", "_expected", "_limits", "duplicates")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._expected = [0, 0, 0, 0]
+        self._assembly: Assembly | None = None
+        self.duplicates = 0
+
+    @property
+    def acks(self) -> Acks:
+        """How much has come."""
+        return Acks(self._expected[CONTROL], self._expected[NORMAL], self._expected[BULK])
+
+    @property
+    def entries_received(self) -> int:
+        """How many entries have come, without duplicates."""
+        return sum(self._expected)
+
+    def receive(self, batches: Sequence[Batch], payload: Sequence[memoryview]) -> Received:
+        """Return the frames that are new and complete; `payload` is the segments of the chunk, without its head."""
+        received: Received = []
+        cursor = 0
+        for batch in batches:
+            entries = batch.entries
+            if batch.lane != UNNUMBERED and (known := self._known(batch)):
+                cursor += sum([entry.segments for entry in entries[:known]])
+                entries = entries[known:]
+            for entry in entries:
+                start, cursor = cursor, cursor + entry.segments
+                self._entry(entry, payload[start:cursor], batch.lane, received)
+        if cursor != len(payload):
+            raise Malformed(f"A chunk has {len(payload)} segments of payload, where its head says {cursor}.")
+        return received
+
+    def _known(self, batch: Batch) -> int:
+        """Return how many of the entries have come before, and count the others."""
+        expected, count = self._expected[batch.lane], len(batch.entries)
+        known = expected - batch.first
+        if known < 0:
+            raise Malformed(f"Lane {batch.lane}: entry {batch.first:,} came, where {expected:,} is the next.")
+        if known:
+            known = min(known, count)
+            self.duplicates += known
+        self._expected[batch.lane] = expected + count - known
+        return known
+
+    def _entry(self, entry: Entry, payload: Sequence[memoryview], lane: int, received: Received) -> None:
+        frame = entry.frame
+        if frame is None or entry.sizes is not None:
+            self._piece(entry, payload, lane, received)
+            return
+        if type(frame) in _FREE_FORM:
+            check_free_form(frame)
+        if entry.unpacked:
+            payload = decompress_segments(payload, entry.unpacked, self._limits)
+        received.append((frame, payload))
+
+    # -------------------------------------------------------------------------------------------------- pieces
+
+    def _piece(self, entry: Entry, payload: Sequence[memoryview], lane: int, received: Received) -> None:
+        if lane != BULK:
+            raise Malformed(f"A frame in pieces came on lane {lane}.")
+        if entry.frame is not None:
+            assembly = self._opened(entry, entry.frame)
+        elif self._assembly is None:
+            raise Malformed("A piece came that belongs to no frame.")
+        elif not entry.segments:
+            self._assembly = None  # the sender has withdrawn it
+            return
+        else:
+            assembly = self._assembly
+            assembly.add(payload)
+        if assembly.complete:
+            received.append((assembly.frame, self._finished(assembly)))
+
+    def _opened(self, entry: Entry, frame: Frame) -> Assembly:
+        if self._assembly is not None:
+            raise Malformed("A frame in pieces began before the one before it was complete.")
+        if entry.segments:
+            raise Malformed("A frame in pieces began with segments of its own.")
+        check_free_form(frame)
+        self._assembly = Assembly(frame, entry.sizes or (), entry.unpacked or (), self._limits)
+        return self._assembly
+
+    def _finished(self, assembly: Assembly) -> list[memoryview]:
+        self._assembly = None
+        if assembly.unpacked:
+            return decompress_segments(assembly.segments, assembly.unpacked, self._limits)
+        return assembly.segments

@@ -1,0 +1,137 @@
+"""A lane on the sending side: numbered entries that are kept until the other side has them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import msgspec
+
+from rolecall.wire.extensions import Segment
+from rolecall.wire.limits import Malformed
+from rolecall.wire.routing import Flow
+
+__all__ = ("Lane", "Outgoing", "Taken", "UnnumberedLane")
+
+
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
+    """An entry on its way: its part of the chunk's head, its segments, and about how many bytes it holds.
+
+    On the bulk lane, the last entry of a frame has the `flows` of the frame, and may be sent only `after` so many
+    entries of the normal lane.
+    """
+
+    head: bytes
+    segments: Sequence[Segment]
+    size: int
+    flows: tuple[Flow, ...] = ()
+    after: int = 0
+
+
+Taken: TypeAlias = tuple[int, int, list[Outgoing]]
+"""Lane, number of the first, and entries."""
+
+
+class Lane:
+    """Entries in the order of their numbers: those in flight on the present connection, then those that wait."""
+
+    __slots__ = ("base", "flying", "flying_bytes", "lane", "resumed", "waiting", "waiting_bytes")
+
+    def __init__(self, lane: int) -> None:
+        self.lane = lane
+        self.base = 0
+        """The number of the first entry that is kept: all before it have arrived."""
+        self.flying: deque[Outgoing] = deque()
+        self.waiting: deque[Outgoing] = deque()
+        self.flying_bytes = self.waiting_bytes = 0
+        self.resumed = 0
+        """The number of the first entry that had not been sent when the present connection began."""
+
+    @property
+    def reached(self) -> int:
+        """The number of the first entry that has never been sent."""
+        return max(self.resumed, self.sent)
+
+    @property
+    def sent(self) -> int:
+        """The number of the first entry that has not been sent on the present connection."""
+        return self.base + len(self.flying)
+
+    @property
+    def end(self) -> int:
+        """The number that the next entry will get."""
+        return self.base + len(self.flying) + len(self.waiting)
+
+    def push(self, entry: Outgoing) -> None:
+        """Add an entry."""
+        self.waiting.append(entry)
+        self.waiting_bytes += entry.size
+
+    def take(self, room_bytes: int) -> Taken:
+        """Send what waits, up to about `room_bytes`, but one entry at least."""
+        first = self.base + len(self.flying)
+        if self.waiting_bytes <= room_bytes:
+            taken, size = list(self.waiting), self.waiting_bytes
+            self.waiting.clear()
+        else:
+            taken, size = self._some(room_bytes)
+        self.flying.extend(taken)
+        self.flying_bytes += size
+        self.waiting_bytes -= size
+        return self.lane, first, taken
+
+    def _some(self, room_bytes: int) -> tuple[list[Outgoing], int]:
+        taken: list[Outgoing] = []
+        size = 0
+        while self.waiting and (not taken or size + self.waiting[0].size <= room_bytes):
+            entry = self.waiting.popleft()
+            taken.append(entry)
+            size += entry.size
+        return taken, size
+
+    def acknowledge(self, received: int) -> list[Outgoing]:
+        """Let go of the entries that have arrived, and return them; raise `Malformed` if they never left."""
+        if not self.base <= received <= self.reached:
+            raise Malformed(
+                f"The other side acknowledges {received:,} entries of lane {self.lane}, where it had acknowledged "
+                f"{self.base:,} before and has been sent {self.reached:,}."
+            )
+        in_flight = min(received - self.base, len(self.flying))
+        arrived = [self.flying.popleft() for _ in range(in_flight)]
+        self.flying_bytes -= sum([entry.size for entry in arrived])
+        if received > self.base + in_flight:  # they had arrived by a connection before this one
+            more = [self.waiting.popleft() for _ in range(received - self.base - in_flight)]
+            self.waiting_bytes -= sum([entry.size for entry in more])
+            arrived += more
+        self.base = received
+        return arrived
+
+    def rewind(self) -> int:
+        """Have everything that is kept sent again, on a new connection; return how many were in flight."""
+        count = len(self.flying)
+        self.resumed = self.reached
+        self.waiting.extendleft(reversed(self.flying))
+        self.waiting_bytes += self.flying_bytes
+        self.flying.clear()
+        self.flying_bytes = 0
+        return count
+
+
+class UnnumberedLane(Lane):
+    """What is about the present connection: neither numbered nor kept."""
+
+    __slots__ = ()
+
+    def take(self, room_bytes: int) -> Taken:
+        """Send what waits, up to about `room_bytes`, and forget it."""
+        taken = super().take(room_bytes)
+        self.flying.clear()
+        self.flying_bytes = 0
+        return taken[0], 0, taken[2]
+
+    def rewind(self) -> int:
+        """Forget what waits: it was about a connection that is gone."""
+        self.waiting.clear()
+        self.waiting_bytes = 0
+        return 0

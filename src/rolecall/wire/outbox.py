@@ -1,0 +1,151 @@
+"""The sending side of a session: what waits, on which lane, and what goes into the next chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rolecall.wire.bulk_lane import BulkLane
+from rolecall.wire.extensions import Segment
+from rolecall.wire.frames import Frame, encode_frame
+from rolecall.wire.heads import CONTROL, NORMAL, UNNUMBERED, Acks, entry_head
+from rolecall.wire.lanes import Lane, Outgoing, Taken, UnnumberedLane
+from rolecall.wire.limits import LinkOverflow
+from rolecall.wire.parcels import PIECE_SEGMENTS, Parcel
+from rolecall.wire.routing import LANES, flows_of
+
+if TYPE_CHECKING:
+    from rolecall.wire.session import SessionLimits
+
+__all__ = ("Outbox",)
+
+_ENTRY_BYTES = 64  # what an entry takes in memory besides its bytes, about; and each of its segments
+_PATIENCE = 4  # chunks of small frames that bulk lets pass, when there is no end of them
+
+
+class Outbox:
+    """Frames in lanes; control goes before normal, and normal before bulk, which gets one chunk in five."""
+
+    __slots__ = ("_bulk", "_control", "_limits", "_normal", "_passed", "_peer", "_unnumbered")
+
+    def __init__(self, limits: SessionLimits, peer: str) -> None:
+        self._limits, self._peer = limits, peer
+        self._unnumbered, self._control, self._normal = UnnumberedLane(UNNUMBERED), Lane(CONTROL), Lane(NORMAL)
+        self._bulk = BulkLane(limits.piece_bytes, limits.bulk_credit_bytes)
+        self._passed = 0
+
+    # ------------------------------------------------------------------------------------------------ counting
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that have not been sent on the present connection."""
+        bulk = self._bulk.waiting_bytes + self._bulk.uncut_bytes
+        return self._control.waiting_bytes + self._normal.waiting_bytes + bulk
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes that the other side has not acknowledged, the queued ones included."""
+        flying = self._control.flying_bytes + self._normal.flying_bytes + self._bulk.flying_bytes
+        return self.queued_bytes + flying
+
+    @property
+    def kept_frames(self) -> int:
+        """Entries that the other side has not acknowledged."""
+        return self._control.end - self._control.base + self._normal.end - self._normal.base + self._bulk.frames
+
+    @property
+    def entries_sent(self) -> int:
+        """How many entries have been sent, each counted once."""
+        return sum(lane.reached for lane in (self._control, self._normal, self._bulk))
+
+    # ------------------------------------------------------------------------------------------------- filling
+
+    def add(self, frame: Frame, segments: Sequence[Segment], unpacked: Sequence[int], *, urgent: bool) -> None:
+        """Queue a frame on its lane; raise `LinkOverflow` when too much is kept already."""
+        head = encode_frame(frame)
+        size = sum(map(len, segments)) if segments else 0
+        lane = CONTROL if urgent else LANES.get(type(frame), NORMAL)
+        if size > self._limits.bulk_bytes or len(segments) > PIECE_SEGMENTS:
+            self._add_bulk(frame, head, segments, unpacked, size, whole=False)
+        elif lane == NORMAL and self._bulk.flows and self._follows(frame):
+            self._add_bulk(frame, head, segments, unpacked, size, whole=True)
+        else:
+            self._add_small(lane, entry_head(head, len(segments), unpacked), segments, size)
+
+    def _add_small(self, number: int, head: bytes, segments: Sequence[Segment], size: int) -> None:
+        lane = self._normal
+        if number != NORMAL:
+            lane = self._control if number == CONTROL else self._unnumbered
+        self._check_frames(len(lane.flying) + len(lane.waiting))
+        if lane is self._normal:
+            self._check_bytes()
+        lane.push(Outgoing(head, segments, size + len(head) + _ENTRY_BYTES * (1 + len(segments))))
+
+    def _follows(self, frame: Frame) -> bool:
+        """Return whether something the frame must not overtake may still be on the bulk lane."""
+        return any(flow in self._bulk.flows for flow in flows_of(frame))
+
+    def _add_bulk(
+        self,
+        frame: Frame,
+        head: bytes,
+        segments: Sequence[Segment],
+        unpacked: Sequence[int],
+        size: int,
+        *,
+        whole: bool,
+    ) -> None:
+        self._check_frames(self._bulk.frames)
+        self._check_bytes()
+        if whole:
+            size += len(head) + _ENTRY_BYTES * (1 + len(segments))
+        else:
+            self._limits.wire.check("segments", len(segments))
+            self._limits.wire.check("message_bytes", size)
+        after = self._normal.end
+        self._bulk.add(Parcel(head, segments, unpacked, size, whole, flows_of(frame), after))
+
+    def _check_frames(self, found: int) -> None:
+        if found >= self._limits.outbox_frames:
+            raise LinkOverflow(self._peer, "frames", found, self._limits.outbox_frames)
+
+    def _check_bytes(self) -> None:
+        # One frame may go beyond the limit, since otherwise one larger than it could never be sent.
+        if (found := self.kept_bytes) >= self._limits.outbox_bytes:
+            raise LinkOverflow(self._peer, "bytes", found, self._limits.outbox_bytes)
+
+    def withdraw(self, call_id: int) -> bool:
+        """Drop the large `Call` or `Put` of that id, if it cannot have arrived; return whether it was so."""
+        return self._bulk.withdraw(("call", call_id))
+
+    # ------------------------------------------------------------------------------------------------ emptying
+
+    def take(self, max_bytes: int) -> list[Taken]:
+        """Return what goes into the next chunk: small frames up to `max_bytes`, or else of bulk a piece."""
+        bulk = self._bulk.ready(self._normal.sent)
+        if not (bulk and self._passed >= _PATIENCE) and (taken := self._take_small(max_bytes)):
+            self._passed += bulk
+            return taken
+        self._passed = 0
+        return [self._bulk.take_ready(self._normal.sent)] if bulk else []
+
+    def _take_small(self, max_bytes: int) -> list[Taken]:
+        taken: list[Taken] = []
+        for lane in (self._unnumbered, self._control, self._normal):
+            if lane.waiting and max_bytes > 0:
+                max_bytes -= lane.waiting_bytes
+                taken.append(lane.take(max_bytes + lane.waiting_bytes))
+        return taken
+
+    def acknowledge(self, acks: Acks) -> None:
+        """Let go of what has arrived; raise `Malformed` for what never left."""
+        if acks.normal != self._normal.base:
+            self._normal.acknowledge(acks.normal)
+        if acks.control != self._control.base:
+            self._control.acknowledge(acks.control)
+        if acks.bulk != self._bulk.base:
+            self._bulk.acknowledge(acks.bulk)
+
+    def rewind(self) -> int:
+        """Have all that is kept sent again; return how many entries were in flight."""
+        return sum(lane.rewind() for lane in (self._unnumbered, self._control, self._normal, self._bulk))

@@ -1,0 +1,238 @@
+"""What two living incarnations have said to each other: every frame exactly once, in order on its lane.
+
+A session outlives connections. It is sans-IO: `send` queues, `next_chunk` says what to write, `receive` takes what
+was read, `disconnected` and `connected` tell of connections; it neither waits nor looks at a clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from rolecall.wire.compression import compress_segments
+from rolecall.wire.extensions import Segment
+from rolecall.wire.frames import Frame
+from rolecall.wire.heads import BULK, UNNUMBERED, Acks, Batch, decode_head, encode_head
+from rolecall.wire.inbox import Inbox, Received
+from rolecall.wire.lanes import Taken
+from rolecall.wire.limits import DEFAULT_LIMITS, Limits, Malformed
+from rolecall.wire.outbox import Outbox
+
+__all__ = ("Acks", "Session", "SessionLimits", "SessionStatistics")
+
+CHUNK_BYTES = 1 << 20
+
+
+class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How much a session keeps, and in what portions it sends."""
+
+    wire: Limits = DEFAULT_LIMITS
+    """What is accepted from the other side, and sent to it."""
+    outbox_bytes: int = 256 << 20
+    """Bytes kept until the other side has them; one frame may go beyond. Control frames do not count."""
+    outbox_frames: int = 65_536
+    """Frames kept until the other side has them, on each lane."""
+    bulk_bytes: int = 256 << 10
+    """A larger payload goes by the bulk lane."""
+    piece_bytes: int = 256 << 10
+    """Bytes of a piece of such a payload."""
+    bulk_credit_bytes: int = 512 << 10
+    """Bytes on the bulk lane that may be sent before the other side acknowledges some (but one piece always)."""
+    ack_frames: int = 64
+    """Frames received after which an acknowledgement goes out, if it cannot go with something else."""
+    ack_bytes: int = 128 << 10
+    """The same in bytes. Anything on the bulk lane is acknowledged at once."""
+
+
+class SessionStatistics(NamedTuple):
+    """Counters since the session began; entries are frames, and pieces of large ones."""
+
+    connections: int
+    entries_sent: int
+    entries_resent: int
+    entries_received: int
+    duplicates: int
+    queued_bytes: int
+    unacknowledged: int
+
+
+class Session:
+    """One conversation between this incarnation of a node and one of another; `peer` is for messages only.
+
+    After it has raised `Malformed` or `LimitExceeded` from `receive` or `connected`, the other side does not
+    keep to the protocol, and the session is over: both raise that again.
+    """
+
+    def __init__(self, limits: SessionLimits | None = None, *, peer: str = "the peer") -> None:
+        self.limits = limits or SessionLimits()
+        self._outbox = Outbox(self.limits, peer)
+        self._inbox = Inbox(self.limits.wire)
+        self._connected = False
+        self._broken: Malformed | None = None
+        self._unacked_frames = self._unacked_bytes = 0  # received, and the other side does not know it yet
+        self._ack_due = False
+        self._connections = self._resent = 0
+
+    # ------------------------------------------------------------------------------------------------- sending
+
+    def send(
+        self, frame: Frame, segments: Sequence[Segment] = (), *, urgent: bool = False, compress: bool = False
+    ) -> None:
+        """Queue a frame and its payload, which is not copied: it must not be changed until it has arrived.
+
+        Large payloads go by the bulk lane in pieces, whatever the frame; small frames overtake them, but never
+        those of the same caller, role and channel, call, or subscription. `urgent` puts a small frame on the
+        control lane. `compress` packs the payload with zstd, at once and in this thread.
+
+        Raises `LinkOverflow` when too much waits already (watch `queued_bytes`), and `LimitExceeded` or
+        `Malformed` for a frame that the other side would refuse; nothing is queued then.
+        """
+        unpacked: Sequence[int] = ()
+        if compress:
+            self.limits.wire.check("message_bytes", sum(map(len, segments)))
+            segments, unpacked = compress_segments(segments)
+        self._outbox.add(frame, segments, unpacked, urgent=urgent)
+
+    def withdraw(self, call_id: int) -> bool:
+        """Drop my large `Call` or `Put` of that id, if it cannot have arrived; return whether it was so.
+
+        True means that the other side never saw it, and never will. Otherwise send a `Cancel`.
+        """
+        return self._outbox.withdraw(call_id)
+
+    def next_chunk(self, max_bytes: int = CHUNK_BYTES) -> list[Segment] | None:
+        """Return the segments of the next `Chunk` to write, or None when there is nothing to send now.
+
+        Call it again once that is written, and whenever something was sent or received. A chunk is about
+        `max_bytes` long at most, or one frame. A bare acknowledgement waits for others; send a `Heartbeat` now
+        and then, which takes it along.
+        """
+        if not self._connected:
+            return None
+        batches = self._outbox.take(max_bytes)
+        if not batches and not self._ack_due:
+            return None
+        self._ack_due = False
+        self._unacked_frames = self._unacked_bytes = 0
+        return self._chunk(batches)
+
+    def _chunk(self, taken: list[Taken]) -> list[Segment]:
+        batches = [(lane, first, [entry.head for entry in entries]) for lane, first, entries in taken]
+        chunk: list[Segment] = [encode_head(self._inbox.acks, batches)]
+        for _, _, entries in taken:
+            for entry in entries:
+                if entry.segments:
+                    chunk.extend(entry.segments)
+        return chunk
+
+    # ----------------------------------------------------------------------------------------------- receiving
+
+    def receive(self, segments: Sequence[memoryview]) -> Received:
+        """Take the segments of a `Chunk`; return the frames that are new and complete, in order on each lane.
+
+        Payloads are views of the segments, or for large ones of a buffer of their own, always read-only.
+        Raises `Malformed` or `LimitExceeded` when the other side does not keep to the protocol.
+        """
+        self._check()
+        try:
+            return self._receive(segments)
+        except Malformed as error:
+            self._broken = error
+            raise
+
+    def _receive(self, segments: Sequence[memoryview]) -> Received:
+        if not segments:
+            raise Malformed("A chunk came without segments.")
+        head = decode_head(segments[0])
+        self._outbox.acknowledge(head.acks)
+        if not head.batches and len(segments) == 1:
+            return []
+        received = self._inbox.receive(head.batches, segments[1:])
+        self._count(head.batches, segments)
+        return received
+
+    def _count(self, batches: Sequence[Batch], segments: Sequence[memoryview]) -> None:
+        numbered = [batch for batch in batches if batch.lane != UNNUMBERED]
+        if not numbered:
+            return
+        self._unacked_frames += sum([len(batch.entries) for batch in numbered])
+        self._unacked_bytes += sum(map(len, segments))
+        if (
+            self._unacked_frames >= self.limits.ack_frames
+            or self._unacked_bytes >= self.limits.ack_bytes
+            or numbered[-1].lane == BULK
+        ):
+            self._ack_due = True
+
+    def ack_soon(self) -> None:
+        """Have `next_chunk` send an acknowledgement even if nothing else goes, unless the other side knows."""
+        self._ack_due = self._ack_due or bool(self._unacked_frames)
+
+    # --------------------------------------------------------------------------------------------- connections
+
+    @property
+    def acks(self) -> Acks:
+        """How much has come on each lane: tell the other side when a connection begins."""
+        return self._inbox.acks
+
+    def connected(self, peer_acks: Acks) -> None:
+        """Begin a connection, to a peer that says it has received so much; the rest is sent again.
+
+        Raises `Malformed` when it cannot have.
+        """
+        self._check()
+        try:
+            self._outbox.acknowledge(peer_acks)
+        except Malformed as error:
+            self._broken = error
+            raise
+        self._resent += self._outbox.rewind()
+        self._connected = True
+        self._connections += 1
+        self._unacked_frames = self._unacked_bytes = 0  # the other side has just been told
+        self._ack_due = False
+
+    def disconnected(self) -> None:
+        """End a connection: `next_chunk` has nothing to send until the next one."""
+        self._connected = False
+
+    def _check(self) -> None:
+        if self._broken is not None:
+            raise self._broken
+
+    # ------------------------------------------------------------------------------------------------ counting
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything sent has been acknowledged."""
+        return not self._outbox.kept_frames
+
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes that wait to be sent, for back-pressure."""
+        return self._outbox.queued_bytes
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes kept until the other side has them, the queued ones included; bounded by `outbox_bytes`."""
+        return self._outbox.kept_bytes
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many entries the other side has not acknowledged, those that wait included."""
+        return self._outbox.kept_frames
+
+    @property
+    def statistics(self) -> SessionStatistics:
+        """What has happened so far."""
+        return SessionStatistics(
+            connections=self._connections,
+            entries_sent=self._outbox.entries_sent,
+            entries_resent=self._resent,
+            entries_received=self._inbox.entries_received,
+            duplicates=self._inbox.duplicates,
+            queued_bytes=self._outbox.queued_bytes,
+            unacknowledged=self._outbox.kept_frames,
+        )
