@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import typing
 from collections import deque
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from rolecall.core.errors import RolecallError, ValueChanged
+from rolecall.core.errors import NotEncodable, RolecallError, ValueChanged
 from rolecall.core.ids import RoleId
 from rolecall.core.inboxes import Inbox
 from rolecall.core.signatures import Signature
+from rolecall.core.tensors import Tensors
 from rolecall.core.topics import Topic
 from rolecall.runtime.calls import Invocation
 from rolecall.wire import ArgsCodec, chunk_decode, chunk_encode, decode, encode, fingerprint
@@ -29,7 +31,7 @@ __all__ = ("Checker",)
 WATCHED = 64
 
 
-class Frozen(msgspec.Struct, frozen=True):
+class Frozen(msgspec.Struct, frozen=True, eq=False):
     """A value that was handed over, and what it looked like then."""
 
     value: Any
@@ -40,14 +42,30 @@ class Frozen(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, value: Any, channel: str, what: str, owner: str) -> Frozen:
-        """Take the fingerprint of a value."""
+        """Take the fingerprint of a value that `owner` hands over."""
         return cls(value, fingerprint(value, where=f"{channel}: {what}"), channel, what, owner)
 
     @property
     def changed(self) -> ValueChanged | None:
         """The error, if the value is not what it was."""
-        same = fingerprint(self.value) == self.print
+        try:
+            same = fingerprint(self.value) == self.print
+        except NotEncodable:
+            same = False
         return None if same else ValueChanged(self.channel, self.what, self.owner)
+
+
+def _values(invocation: Invocation) -> tuple[Any, ...]:
+    return (*invocation.args, *invocation.kwargs.values())
+
+
+def _immutable(value: Any) -> bool:
+    """Whether nothing in a value can change, so that nobody needs to look."""
+    if isinstance(value, tuple | frozenset):
+        return all(map(_immutable, value))
+    if isinstance(value, msgspec.Struct) and value.__struct_config__.frozen:
+        return all(_immutable(getattr(value, name)) for name in value.__struct_fields__)
+    return value is None or isinstance(value, bool | int | float | str | bytes | Enum | Tensors)
 
 
 class Checker:
@@ -67,56 +85,53 @@ class Checker:
 
     def passed(self, invocation: Invocation, shared: tuple[dict[int, Any], int] | None) -> None:
         """Replace the arguments of a call by what the other side would have received."""
-        signature = invocation.dispatcher.signature
-        codec = self._codec(signature)
+        codec = self._codec(invocation.dispatcher.signature)
         store, key = shared if shared is not None else ({}, 0)
+        where, caller = invocation.where, invocation.caller
         if key not in store:
-            store[key] = chunk_encode(codec.encode(invocation.args, invocation.kwargs))
-        sent = (invocation.args, invocation.kwargs)
-        invocation.args, invocation.kwargs = codec.decode(chunk_decode(store[key]))
-        received = (invocation.args, invocation.kwargs)
-        where = invocation.where
-        invocation.frozen = (
-            Frozen.of(sent, where, "an argument", invocation.caller),
-            Frozen.of(received, where, "an argument", "its handler"),
-        )
+            packed = chunk_encode(codec.encode(invocation.args, invocation.kwargs))
+            store[key] = packed, self._watch(_values(invocation), where, "an argument", caller)
+        packed, sent = store[key]
+        invocation.args, invocation.kwargs = codec.decode(chunk_decode(packed))
+        received = self._watch(_values(invocation), where, "an argument, as its handler got it,", caller)
+        invocation.frozen = (sent, received)
         self.look()
 
     def returned(self, invocation: Invocation, result: Any) -> None:
         """End a call with what its caller would have received, or with what was wrong."""
-        where = invocation.where
+        where, owner = invocation.where, invocation.dispatcher.instance.id
         try:
-            for frozen in invocation.frozen or ():
-                if (error := frozen.changed) is not None:
-                    raise error
+            self._require_unchanged(invocation)
             hint = invocation.dispatcher.signature.result if invocation.items is None else Any
-            arrived = self._travelled(result, hint, f"{where}: result")
-            self._watch(Frozen.of(result, where, "a result", invocation.dispatcher.instance.id))
+            arrived = self._handed_over(result, hint, where, "result", owner)
         except RolecallError as error:
             invocation.fail(error)
         else:
             invocation.finish(arrived)
         self.look()
 
+    def _require_unchanged(self, invocation: Invocation) -> None:
+        """Raise if the arguments have changed while the call was handled."""
+        for frozen in invocation.frozen or ():
+            if frozen is not None and (error := frozen.changed) is not None:
+                if frozen in self._watched:
+                    self._watched.remove(frozen)
+                raise error
+
     def item(self, invocation: Invocation, item: Any) -> Any:
         """Return an item of a stream as its reader would have received it."""
         hint = (typing.get_args(invocation.dispatcher.signature.result) or (Any,))[0]
-        self._watch(Frozen.of(item, invocation.where, "an item", invocation.dispatcher.instance.id))
-        return self._travelled(item, hint, f"{invocation.where}: item")
+        return self._handed_over(item, hint, invocation.where, "item", invocation.dispatcher.instance.id)
 
     # ------------------------------------------------------------------------------------ events and messages
 
     def emitted(self, instance: RoleInstance, topic: Topic[Any], item: Any) -> Any:
         """Return an event as its subscribers would have received it."""
-        where = f"{instance.id}.{topic.name}"
-        self._watch(Frozen.of(item, where, "an event", instance.id))
-        return self._travelled(item, topic.type, f"{where}: event")
+        return self._handed_over(item, topic.type, f"{instance.id}.{topic.name}", "event", instance.id)
 
     def put(self, sender: RoleInstance, receiver: RoleInstance, inbox: Inbox[Any], item: Any) -> Any:
         """Return a message as the owner of the inbox would have received it."""
-        where = f"{receiver.id}.{inbox.name}"
-        self._watch(Frozen.of(item, where, "a message", sender.id))
-        return self._travelled(item, inbox.type, f"{where}: message")
+        return self._handed_over(item, inbox.type, f"{receiver.id}.{inbox.name}", "message", sender.id)
 
     def look(self) -> None:
         """Look whether anything that was handed over has changed since."""
@@ -135,11 +150,24 @@ class Checker:
             found = self._codecs[signature] = ArgsCodec(signature.channel, parameters)
         return found
 
-    def _travelled(self, value: Any, hint: Any, where: str) -> Any:
-        return decode(chunk_decode(chunk_encode(encode(value, where=where))), hint, where=where)
+    def _handed_over(self, value: Any, hint: Any, channel: str, what: str, owner: str) -> Any:
+        """Return a value as it arrives; from now on neither side may change it."""
+        where = f"{channel}: {what}"
+        arrived = decode(chunk_decode(chunk_encode(encode(value, where=where))), hint, where=where)
+        self.look()
+        article = "an" if what[0] in "aeiou" else "a"
+        self._watch(value, channel, f"{article} {what}", owner)
+        self._watch(arrived, channel, f"{article} {what}, as its receiver got it,", owner)
+        return arrived
 
-    def _watch(self, frozen: Frozen) -> None:
+    def _watch(self, value: Any, channel: str, what: str, owner: str) -> Frozen | None:
+        """Begin to watch a value, if it can change; the oldest of too many is looked at for the last time."""
+        if _immutable(value):
+            return None
+        frozen = Frozen.of(value, channel, what, owner)
         self._watched.append(frozen)
         if len(self._watched) > WATCHED:
             self.look()
+        while len(self._watched) > WATCHED:
             self._watched.popleft()
+        return frozen
