@@ -68,14 +68,18 @@ def pytest_asyncio_loop_factories(
 
 
 class World:
-    """Nodes `a` and, where asked for, others; `relationships` hold on all of them."""
+    """Nodes `a` and, where asked for, others; a relationship is the same on all of them, or given by node."""
 
     def __init__(
-        self, *nodes: str, checked: bool = True, options: Mapping[str, Any] | None = None, **relationships: str
+        self,
+        *nodes: str,
+        checked: bool = True,
+        options: Mapping[str, Any] | None = None,
+        **relationships: str | Mapping[str, str],
     ) -> None:
         self._names = nodes or ("a",)
-        targets = {name: Target((pattern,)) for name, pattern in relationships.items()}
-        self._options = NodeOptions(checked=checked, relationships=targets, **(options or {}))
+        self._relationships = relationships
+        self._settings = {"checked": checked, **(options or {})}
         self._stack = AsyncExitStack()
         self._directory = Directory()
         self._unseen: list[dict[str, Any]] = []
@@ -87,7 +91,7 @@ class World:
         self._loop.set_exception_handler(lambda loop, context: self._unseen.append(context))
         self._before = asyncio.all_tasks()
         for name in self._names:
-            node = Node(name, self._directory, self._options, [self.records.append])
+            node = Node(name, self._directory, self._options(name), [self.records.append])
             self.nodes[name] = await self._stack.enter_async_context(node)
         return self
 
@@ -99,6 +103,11 @@ class World:
         if error[1] is None:
             assert not left, f"still running: {left}"
             assert not self._unseen, f"seen by nobody: {self._unseen}"
+
+    def _options(self, node: str) -> NodeOptions:
+        given = {k: v if isinstance(v, str) else v.get(node) for k, v in self._relationships.items()}
+        targets = {name: Target((pattern,)) for name, pattern in given.items() if pattern is not None}
+        return NodeOptions(relationships=targets, **self._settings)
 
     # ------------------------------------------------------------------------------------------ roles
 
