@@ -49,6 +49,7 @@ from rolecall.runtime.elements import ElementSource, load_elements, save_element
 from rolecall.runtime.group_calls import LocalGroupCall
 from rolecall.runtime.inboxes import OwnInbox
 from rolecall.runtime.relations import Relations
+from rolecall.runtime.snapshots import RoleSnapshot, put_back, take_snapshot
 from rolecall.runtime.topics import OwnTopic, Taken
 from rolecall.wire import size_bytes
 
@@ -62,12 +63,13 @@ _SMALL = frozenset((int, float, bool, type(None)))
 
 
 class Hosting(msgspec.Struct, frozen=True, kw_only=True):
-    """What to host: a role class with what fills it."""
+    """What to host: a role class with what fills it, and what an earlier instance left behind."""
 
     id: RoleId
     role_class: type[Role]
     options: Mapping[str, Any] = {}
     elements: Mapping[str, ElementSource] = {}
+    snapshot: RoleSnapshot[Any, Any] | None = None
 
 
 class RoleInstance:
@@ -91,7 +93,7 @@ class RoleInstance:
         self._topics: dict[str, OwnTopic[Any]] = {}
         self._inboxes: dict[str, OwnInbox[Any]] = {}
         self._late: dict[str, dict[RoleId, Any]] = {}
-        self._draws: dict[str, int] = {}
+        self.draws: dict[str, int] = {}
         self._context = contextvars.Context()
         self._tasks = anyio.create_task_group()
         self._end = anyio.Event()
@@ -158,6 +160,8 @@ class RoleInstance:
         try:
             with self._starting:
                 await load_elements(self)
+                if self.hosting.snapshot is not None:
+                    put_back(self, self.hosting.snapshot)
                 self.relations.listen()
                 await self.role.setup()
         except Exception as error:
@@ -454,7 +458,7 @@ class RoleInstance:
 
     def draw(self, purpose: str, step: int | None) -> np.random.Generator:
         if step is None:
-            step = self._draws[purpose] = self._draws.get(purpose, 0) + 1
+            step = self.draws[purpose] = self.draws.get(purpose, 0) + 1
             purpose = f"{purpose}/next"
         return generator(self.seed, self.id, purpose, step)
 
@@ -505,6 +509,10 @@ class RoleInstance:
         """Return the declared state as it is, or None."""
         state: State[Any] | None = self.declared.state
         return None if state is None else getattr(self.role, state.name)
+
+    def snapshot(self) -> RoleSnapshot[Any, Any]:
+        """Return what another instance of the role could go on from."""
+        return take_snapshot(self)
 
 
 def _bytes_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
