@@ -293,9 +293,11 @@ class RoleInstance:
 
     async def _tear_down(self) -> None:
         try:
-            with anyio.fail_after(TEARDOWN_S):
+            with anyio.move_on_after(TEARDOWN_S) as scope:
                 await self.role.teardown()
                 await save_elements(self)
+            if scope.cancelled_caught:
+                raise TimeoutError(f"it took more than {TEARDOWN_S:g} s and was cancelled")
         except Exception as error:
             self.node.bury("teardown", self.id, "teardown", error)
 
