@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from rolecall.wire.limits import DEFAULT_LIMITS, Limits, Malformed
 
-__all__ = ("chunk_decode", "chunk_encode")
+__all__ = ("chunk_decode", "chunk_encode", "chunk_pieces")
 
 _SEGMENT_TAG = 0x0A  # field 1, wire type 2
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -23,7 +23,12 @@ _PADDING_TAG = 0x7A  # field 15, wire type 2
 
 
 def chunk_encode(segments: Iterable[bytes | memoryview]) -> bytes:
-    """Return the `Chunk` that carries `segments`; this makes the one copy on the way out.
+    """Return the `Chunk` that carries `segments`, in one piece."""
+    return b"".join(chunk_pieces(segments)[0])
+
+
+def chunk_pieces(segments: Iterable[bytes | memoryview]) -> tuple[list[bytes | memoryview], int]:
+    """Return the `Chunk` that carries `segments` in pieces, which share memory with them, and its size in bytes.
 
     Padding before each segment that may hold an array aligns it, so that the receiver need not copy the
     array.
@@ -38,7 +43,7 @@ def chunk_encode(segments: Iterable[bytes | memoryview]) -> bytes:
         pieces.append(head)
         pieces.append(segment)
         position += len(head) + size
-    return b"".join(pieces)
+    return pieces, position
 
 
 def chunk_decode(buffer: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS) -> list[memoryview]:
