@@ -290,6 +290,7 @@ def _plain(value: Any) -> Any:
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
 _decoder: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(Frame)
+_facts_decoder = msgspec.msgpack.Decoder(dict[Name, Any])
 _SURELY_FINE = frozenset(get_args(Frame)) - {Failed, Subscribe, Heartbeat, HeartbeatReply}
 
 
@@ -334,6 +335,8 @@ def _check_levels(value: Any, levels: int) -> None:
 
 
 def _clipped(text: str, limit: int) -> str:
+    if not text.isascii():  # half characters, as in odd file names, do not travel
+        text = text.encode(errors="backslashreplace").decode()
     if len(text) <= limit:
         return text
     half = (limit - 5) // 2
@@ -354,8 +357,11 @@ def _portable(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _size_or_none(name: str, value: Any) -> int | None:
     try:
-        encoded = _encoder.encode(value)
+        encoded = _encoder.encode({name: value})
+        _facts_decoder.decode(encoded)
         _check_levels(value, _FREE_FORM_LEVELS - 1)
-    except (TypeError, ValueError, OverflowError, NotImplementedError, RecursionError, LimitExceeded):
+    except (TypeError, ValueError, OverflowError, NotImplementedError, RecursionError, Malformed):
         return None
-    return len(encoded) + 4 * len(name) if len(name) <= _NAME_CHARS else None
+    except msgspec.DecodeError:
+        return None
+    return len(encoded)

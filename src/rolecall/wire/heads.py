@@ -36,10 +36,10 @@ __all__ = (
     "Batch",
     "Entry",
     "Head",
-    "OutgoingBatch",
+    "batch_start",
     "decode_head",
-    "encode_head",
     "entry_head",
+    "head_start",
     "piece_head",
 )
 
@@ -85,9 +85,6 @@ class Head(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
     batches: list[Batch]
 
 
-OutgoingBatch: TypeAlias = tuple[int, int, Sequence[bytes]]
-"""Lane, number of the first, and encoded entries."""
-
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Head] = msgspec.msgpack.Decoder(Head)
 _start_batch = struct.Struct(">BBBQBI").pack  # array of 3: small number, 64 bits, array of so many
@@ -108,13 +105,14 @@ def piece_head(segments: int) -> bytes:
     return entry_head(b"\xc0", segments)
 
 
-def encode_head(acks: Acks, batches: Sequence[OutgoingBatch]) -> bytes:
-    """Return the first segment of a chunk."""
-    parts = [b"\x92", _encoder.encode(acks), bytes([0x90 + len(batches)])]
-    for lane, first, entries in batches:
-        parts.append(_start_batch(0x93, lane, 0xCF, first, 0xDD, len(entries)))
-        parts.extend(entries)
-    return b"".join(parts)
+def head_start(acks: Acks, batches: int) -> bytes:
+    """Return the beginning of the first segment of a chunk; so many batches follow."""
+    return b"\x92%b%c" % (_encoder.encode(acks), 0x90 + batches)
+
+
+def batch_start(lane: int, first: int, entries: int) -> bytes:
+    """Return the beginning of a batch; so many entries follow."""
+    return _start_batch(0x93, lane, 0xCF, first, 0xDD, entries)
 
 
 def decode_head(segment: Segment) -> Head:

@@ -92,18 +92,29 @@ class Lane:
 
     def acknowledge(self, received: int) -> list[Outgoing]:
         """Let go of the entries that have arrived, and return them; raise `Malformed` if they never left."""
+        count = received - self.base
+        if not 0 <= count <= len(self.flying):
+            return self._acknowledge_earlier(received)
+        arrived = []
+        for _ in range(count):
+            entry = self.flying.popleft()
+            self.flying_bytes -= entry.size
+            arrived.append(entry)
+        self.base = received
+        return arrived
+
+    def _acknowledge_earlier(self, received: int) -> list[Outgoing]:
+        """Let go also of entries that wait to be sent again, having arrived by an earlier connection."""
         if not self.base <= received <= self.reached:
             raise Malformed(
                 f"The other side acknowledges {received:,} entries of lane {self.lane}, where it had acknowledged "
                 f"{self.base:,} before and has been sent {self.reached:,}."
             )
-        in_flight = min(received - self.base, len(self.flying))
-        arrived = [self.flying.popleft() for _ in range(in_flight)]
-        self.flying_bytes -= sum([entry.size for entry in arrived])
-        if received > self.base + in_flight:  # they had arrived by a connection before this one
-            more = [self.waiting.popleft() for _ in range(received - self.base - in_flight)]
-            self.waiting_bytes -= sum([entry.size for entry in more])
-            arrived += more
+        arrived = self.acknowledge(self.sent)
+        for _ in range(received - self.base):
+            entry = self.waiting.popleft()
+            self.waiting_bytes -= entry.size
+            arrived.append(entry)
         self.base = received
         return arrived
 

@@ -39,8 +39,8 @@ class Outbox:
     @property
     def queued_bytes(self) -> int:
         """Bytes that have not been sent on the present connection."""
-        bulk = self._bulk.waiting_bytes + self._bulk.uncut_bytes
-        return self._control.waiting_bytes + self._normal.waiting_bytes + bulk
+        waiting = self._control.waiting_bytes + self._normal.waiting_bytes + self._bulk.waiting_bytes
+        return waiting + self._bulk.uncut_bytes
 
     @property
     def kept_bytes(self) -> int:
@@ -111,7 +111,9 @@ class Outbox:
 
     def _check_bytes(self) -> None:
         # One frame may go beyond the limit, since otherwise one larger than it could never be sent.
-        if (found := self.kept_bytes) >= self._limits.outbox_bytes:
+        normal, bulk = self._normal, self._bulk
+        found = normal.waiting_bytes + normal.flying_bytes + bulk.waiting_bytes + bulk.flying_bytes
+        if (found := found + bulk.uncut_bytes) >= self._limits.outbox_bytes:
             raise LinkOverflow(self._peer, "bytes", found, self._limits.outbox_bytes)
 
     def withdraw(self, call_id: int) -> bool:

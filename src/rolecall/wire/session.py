@@ -14,7 +14,7 @@ import msgspec
 from rolecall.wire.compression import compress_segments
 from rolecall.wire.extensions import Segment
 from rolecall.wire.frames import Frame
-from rolecall.wire.heads import BULK, UNNUMBERED, Acks, Batch, decode_head, encode_head
+from rolecall.wire.heads import BULK, UNNUMBERED, Acks, Batch, batch_start, decode_head, head_start
 from rolecall.wire.inbox import Inbox, Received
 from rolecall.wire.lanes import Taken
 from rolecall.wire.limits import DEFAULT_LIMITS, Limits, Malformed
@@ -119,12 +119,15 @@ class Session:
         return self._chunk(batches)
 
     def _chunk(self, taken: list[Taken]) -> list[Segment]:
-        batches = [(lane, first, [entry.head for entry in entries]) for lane, first, entries in taken]
-        chunk: list[Segment] = [encode_head(self._inbox.acks, batches)]
-        for _, _, entries in taken:
+        head = [head_start(self._inbox.acks, len(taken))]
+        chunk: list[Segment] = [b""]
+        for lane, first, entries in taken:
+            head.append(batch_start(lane, first, len(entries)))
             for entry in entries:
+                head.append(entry.head)
                 if entry.segments:
-                    chunk.extend(entry.segments)
+                    chunk += entry.segments
+        chunk[0] = b"".join(head)
         return chunk
 
     # ----------------------------------------------------------------------------------------------- receiving
@@ -154,15 +157,19 @@ class Session:
         return received
 
     def _count(self, batches: Sequence[Batch], segments: Sequence[memoryview]) -> None:
-        numbered = [batch for batch in batches if batch.lane != UNNUMBERED]
-        if not numbered:
+        frames, lane = 0, UNNUMBERED
+        for batch in batches:
+            if lane := batch.lane:
+                frames += len(batch.entries)
+        if not frames:
             return
-        self._unacked_frames += sum([len(batch.entries) for batch in numbered])
+        self._unacked_frames += frames
         self._unacked_bytes += sum(map(len, segments))
+        limits = self.limits
         if (
-            self._unacked_frames >= self.limits.ack_frames
-            or self._unacked_bytes >= self.limits.ack_bytes
-            or numbered[-1].lane == BULK
+            lane == BULK
+            or self._unacked_frames >= limits.ack_frames
+            or self._unacked_bytes >= limits.ack_bytes
         ):
             self._ack_due = True
 
