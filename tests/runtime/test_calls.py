@@ -92,9 +92,7 @@ async def test_wrong_arguments_are_found_before_they_are_sent(world, args, kwarg
         client = await w.role("a/client", Client)
         with pytest.raises(rc.WrongArgument) as raised:
             await client.server.echo(*args, **kwargs)
-        assert str(raised.value) == (
-            f"Server.echo: {problem}. Its signature is (value: int, times: int = ...) -> int."
-        )
+        assert str(raised.value) == (f"Server.echo: {problem}. Its signature is (value: int, times: int = ...) -> int.")
 
 
 async def test_what_is_no_channel_is_named_with_the_nearest(world) -> None:

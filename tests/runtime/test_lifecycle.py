@@ -269,7 +269,7 @@ async def test_a_stop_that_has_begun_is_done(world) -> None:
 
 async def test_the_end_of_a_role_ends_those_who_wait_for_it(world, settle) -> None:
     async with world(options={"mailbox": 1}) as w:
-        patient, client = await opened(w)
+        _, client = await opened(w)
         errors = {}
 
         async def call(number: int) -> None:
@@ -306,9 +306,7 @@ async def test_a_stop_that_waits_says_for_what(world, settle) -> None:
             calls.start_soon(call)
             await settle()
             await w.instance("a/patient").stop()
-        assert w.lines == [
-            "warning a/patient: does not stop before a/patient.stubborn does, which was cancelled"
-        ]
+        assert w.lines == ["warning a/patient: does not stop before a/patient.stubborn does, which was cancelled"]
 
 
 async def test_a_new_role_may_take_the_name_of_one_that_ended(world) -> None:
@@ -595,5 +593,5 @@ async def test_two_roles_of_one_name_are_refused(world) -> None:
 
 async def test_options_that_do_not_fit_are_named(world) -> None:
     async with world() as w:
-        with pytest.raises(rc.ConfigError, match="a/patient: its options do not fit Patient: .* 'brocken'"):
+        with pytest.raises(rc.ConfigError, match=r"a/patient: its options do not fit Patient: .* 'brocken'"):
             await w.role("a/patient", Patient, brocken="setup")

@@ -20,6 +20,7 @@ from rolecall.core.relationships import (
     named_marks,
 )
 from rolecall.core.role import Extension, Role
+from rolecall.core.safe_points import is_parked
 from rolecall.core.state import State, declared_state
 from rolecall.core.topics import Handles, Topic
 
@@ -142,17 +143,36 @@ def _beside(hook: str, base: type[Role], extensions: tuple[type[Role], ...]) -> 
 
     async def run(self: Role) -> None:
         if hook == "main" and len(parts) > 1:
-            import anyio
-
-            async with anyio.create_task_group() as group:
-                for part in parts:
-                    group.start_soon(part, self)
+            await _side_by_side(self, parts)
         else:
             for part in parts:
                 await part(self)
 
     run.__name__ = hook
     return run
+
+
+async def _side_by_side(role: Role, routines: list[Any]) -> None:
+    """Run main routines to their ends or safe points; the first error ends the others and is raised as it is."""
+    import anyio
+
+    errors: list[Exception] = []
+
+    async def run(routine: Any) -> None:
+        try:
+            await routine(role)
+        except Exception as error:
+            errors.append(error)
+            group.cancel_scope.cancel()
+        except BaseException as error:
+            if not is_parked(error):
+                raise
+
+    async with anyio.create_task_group() as group:
+        for routine in routines:
+            group.start_soon(run, routine)
+    if errors:
+        raise errors[0] if len(errors) == 1 else ExceptionGroup("several main routines failed", errors)
 
 
 def _hooks(extension: type) -> dict[str, type]:

@@ -40,7 +40,7 @@ __all__ = (
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """Return a sentence naming the candidate closest to `name`, or nothing when none is close."""
     close = difflib.get_close_matches(str(name), list(candidates), n=1, cutoff=0.6)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    return f" Did you mean {str(close[0])!r}?" if close else ""
 
 
 class RolecallError(Exception):
@@ -158,7 +158,7 @@ class UnknownRole(CallerError):
     """Raised when a message names a role that does not exist."""
 
     def __init__(self, role: str, known: Iterable[str]) -> None:
-        super().__init__(f"There is no role {role!r}.{nearest(role, known)}")
+        super().__init__(f"There is no role {str(role)!r}.{nearest(role, known)}")
         self.role = str(role)
 
 

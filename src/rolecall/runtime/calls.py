@@ -111,7 +111,7 @@ class Invocation:
     def lose(self, why: str, error_class: type[RoleLost] = RoleLost) -> None:
         """End because the role or its node is gone."""
         effect = "unknown" if self.state == RUNNING else "none"
-        if self.future is not None and self.future.done():
+        if self.future is None or self.future.done():  # an event goes with the role that was to handle it
             self._end()
         else:
             self.fail(error_class(self.dispatcher.instance.id, why, effect))

@@ -18,19 +18,16 @@ import anyio
 from rolecall.core.context import CURRENT, Handling, chain
 from rolecall.core.errors import CallCycle, NodeLost, Overloaded, Refused, RemoteError, RoleLost, Superseded
 from rolecall.core.policies import ChannelOptions
+from rolecall.core.safe_points import is_parked
 from rolecall.core.signatures import ANYTHING
 from rolecall.runtime.calls import ENDED, PARKED, RUNNING, TAKEN, WAITING, Invocation, portable
 
 if TYPE_CHECKING:
     from rolecall.runtime.instance import RoleInstance
 
-__all__ = ("Dispatcher", "Parked", "Worker")
+__all__ = ("Dispatcher", "Worker")
 
 IDLE_WORKERS = 8
-
-
-class Parked(BaseException):
-    """Unwinds a resumable task at its safe point; no `Exception`, so that no handler catches it."""
 
 
 class Dispatcher:
@@ -340,7 +337,7 @@ class Worker:
 
     def _unwound(self, invocation: Invocation, error: BaseException) -> None:
         """End a message whose handler was left by something that is no `Exception`."""
-        if _is_parked(error):
+        if is_parked(error):
             self._park(invocation)
             return
         invocation.fail(portable(error, self.dispatcher.where))
@@ -354,10 +351,3 @@ class Worker:
             invocation.lose("it is being stopped, and the task ended at its safe point")
         else:
             self.dispatcher.put_back(invocation)
-
-
-def _is_parked(error: BaseException) -> bool:
-    """Whether a handler was left at its safe point, from within task groups or not."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(Parked)[1] is None
-    return isinstance(error, Parked)

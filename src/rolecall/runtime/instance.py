@@ -39,12 +39,13 @@ from rolecall.core.policies import MAILBOX_BYTES, MAILBOX_MESSAGES, ChannelOptio
 from rolecall.core.randomness import generator
 from rolecall.core.records import Metric, StatusChange
 from rolecall.core.role import Role
+from rolecall.core.safe_points import Parked, is_parked
 from rolecall.core.state import State
 from rolecall.core.status import Status
 from rolecall.core.topics import Topic
 from rolecall.runtime.buffers import Admission, admitted
 from rolecall.runtime.calls import CANCEL_WAIT_S, ENDED, RUNNING, Invocation, stopped
-from rolecall.runtime.dispatcher import Dispatcher, Parked
+from rolecall.runtime.dispatcher import Dispatcher
 from rolecall.runtime.elements import ElementSource, load_elements, save_elements
 from rolecall.runtime.group_calls import LocalGroupCall
 from rolecall.runtime.inboxes import OwnInbox
@@ -184,10 +185,11 @@ class RoleInstance:
             failure: Exception | None = None
             try:
                 await self.role.main()
-            except Parked:
-                pass
             except Exception as error:
                 failure = error
+            except BaseException as error:
+                if not is_parked(error):
+                    raise
             finally:
                 ended(failure)
 
