@@ -13,7 +13,7 @@ import msgspec
 from rolecall.core.annotations import type_name
 from rolecall.core.errors import DeclarationError, nearest
 
-__all__ = ("Condition", "attribute", "check_conditions", "compile_conditions")
+__all__ = ("Conditions", "attribute", "check_conditions", "compile_conditions")
 
 _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "eq": operator.eq,
@@ -28,7 +28,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 _PLAIN = (bool, int, float, str, bytes, type(None))
 _WITHOUT_FIELDS = f"has no fields; the operators are {', '.join(_OPERATORS)}"
 
-Condition = Callable[[Any], bool]
+Test = Callable[[Any], bool]
 
 
 class attribute(msgspec.Struct, frozen=True):
@@ -37,7 +37,7 @@ class attribute(msgspec.Struct, frozen=True):
     name: str
 
 
-def compile_conditions(where: Mapping[str, Any], item_type: Any, subscriber: object, place: str) -> Condition:
+def compile_conditions(where: Mapping[str, Any], item_type: Any, subscriber: object, place: str) -> Conditions:
     """Return a predicate over events: whether all of `where` holds.
 
     A key is a field, or fields of fields joined by `__`, and at the end an operator: `eq` (default), `ne`,
@@ -49,8 +49,18 @@ def compile_conditions(where: Mapping[str, Any], item_type: Any, subscriber: obj
             have; `place` names the subscription.
     """
     check_conditions(where, item_type, place)
-    tests = [_test(key, _wanted(key, wanted, subscriber, place)) for key, wanted in where.items()]
-    return lambda item: all(test(item) for test in tests)
+    return Conditions({key: _wanted(key, wanted, subscriber, place) for key, wanted in where.items()})
+
+
+class Conditions:
+    """Conditions with their values, ready to be checked; `where` is what travels to another node."""
+
+    def __init__(self, where: Mapping[str, Any]) -> None:
+        self.where = where
+        self._tests = [_test(key, wanted) for key, wanted in where.items()]
+
+    def __call__(self, item: Any) -> bool:
+        return all(test(item) for test in self._tests)
 
 
 def check_conditions(where: Mapping[str, Any], item_type: Any, place: str) -> None:
@@ -59,7 +69,7 @@ def check_conditions(where: Mapping[str, Any], item_type: Any, place: str) -> No
         _check_path(_split(key)[0], item_type, key, place)
 
 
-def _test(key: str, value: Any) -> Condition:
+def _test(key: str, value: Any) -> Test:
     path, op = _split(key)
     compare = _OPERATORS[op]
     return lambda item: bool(compare(_reach(item, path), value))

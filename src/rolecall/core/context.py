@@ -22,6 +22,10 @@ class Handling(Protocol):
     def where(self) -> str:
         """The channel served, as `client1/trainer.train`."""
 
+    @property
+    def key(self) -> str:
+        """What tells it from every other call on any node; it ends with ` ` and `where`."""
+
     def report(self, progress: Any) -> None:
         """Pass a progress report to whoever started the task."""
 

@@ -257,7 +257,7 @@ class RoleLost(RolecallError):
 
     def __init__(self, role: str, why: str, effect: str) -> None:
         super().__init__(f"{role} was lost: {why} (effect of the call: {effect}).")
-        self.role, self.effect = str(role), effect
+        self.role, self.why, self.effect = str(role), why, effect
 
 
 class NodeLost(RoleLost):

@@ -45,7 +45,7 @@ class Host(Protocol):
         """Prepare calls to several members."""
 
     def group_put(
-        self, attribute: str, ids: tuple[RoleId, ...], inbox: str, item: Any
+        self, attribute: str, ids: tuple[RoleId, ...], name: str, item: Any
     ) -> Coroutine[Any, Any, None]:
         """Put one message into the inbox of several members."""
 

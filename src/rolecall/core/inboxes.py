@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from types import UnionType
 from typing import Any, Generic, TypeVar, overload
 
 from rolecall.core.annotations import type_name
@@ -33,7 +34,8 @@ class Inbox(Generic[M]):
     """Declare an inbox of messages of one type: `chunks = rc.Inbox(Chunk, key=lambda c: c.step)`.
 
     Args:
-        type_: the type of the messages.
+        type_: the type of the messages. A type checker must be told of a union:
+            `orders: rc.Inbox[Buy | Sell] = rc.Inbox(Buy | Sell)`.
         key: what `take(key)` selects by.
         capacity: how many messages may wait before senders do.
         capacity_bytes: how many bytes these may hold.
@@ -46,7 +48,7 @@ class Inbox(Generic[M]):
 
     def __init__(
         self,
-        type_: type[M],
+        type_: type[M] | UnionType,
         *,
         key: Callable[[M], Hashable] | None = None,
         capacity: int = MAILBOX_MESSAGES,
@@ -56,7 +58,8 @@ class Inbox(Generic[M]):
             raise DeclarationError(
                 f"rc.Inbox({type_name(type_)})", "capacity and capacity_bytes must be at least 1"
             )
-        self.type, self.key = type_, key
+        self.type: Any = type_
+        self.key = key
         self.capacity, self.capacity_bytes = capacity, capacity_bytes
         self.name = ""
 

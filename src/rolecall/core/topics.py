@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
+from types import UnionType
 from typing import Any, Generic, TypeVar, overload
 
 import msgspec
@@ -37,12 +38,15 @@ class UnboundTopic(Generic[O_contra, M]):
 
 
 class Topic(Generic[M]):
-    """Declare a topic of events of one type: `trained = rc.Topic(TrainingReport)`."""
+    """Declare a topic of events of one type: `trained = rc.Topic(TrainingReport)`.
+
+    A type checker must be told of a union: `seen: rc.Topic[int | str] = rc.Topic(int | str)`.
+    """
 
     kind = "topic"
 
-    def __init__(self, type_: type[M]) -> None:
-        self.type = type_
+    def __init__(self, type_: type[M] | UnionType) -> None:
+        self.type: Any = type_
         self.name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:

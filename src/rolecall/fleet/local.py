@@ -165,7 +165,7 @@ class LocalEngine:
         role = RoleId(call.role)
         caller = self._directory.find(role).node.native
         try:
-            dispatcher = caller.node.dispatcher(caller, role, call.channel)
+            dispatcher = caller.node.local_dispatcher(role, call.channel)
             handle = await start_task(caller, dispatcher, (), self._arguments(call))
             self._ending.returned[call.call] = await handle.result()
         except RolecallError as error:

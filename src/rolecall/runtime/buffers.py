@@ -279,8 +279,14 @@ class Items(Generic[M]):
         self.window = window
         self.waiting: deque[M] = deque()
         self.closed = False
+        self.on_read: Callable[[], None] | None = None
         self._news: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
+
+    def arrived(self, item: M) -> None:
+        """Add an item that came from another node, whose writer keeps to the window."""
+        self.waiting.append(item)
+        _resolve(self._news)
 
     async def write(self, item: M) -> None:
         """Add an item, waiting while the reader is a window behind."""
@@ -299,6 +305,8 @@ class Items(Generic[M]):
             await self._news
         item = self.waiting.popleft()
         _resolve(self._room)
+        if self.on_read is not None:
+            self.on_read()
         return item
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import anyio
 
@@ -30,6 +30,10 @@ from rolecall.core.signatures import accepted_classes
 
 if TYPE_CHECKING:
     from rolecall.runtime.dispatcher import Dispatcher, Worker
+    from rolecall.runtime.remote import RemoteChannel
+
+    Port: TypeAlias = Dispatcher | RemoteChannel
+    """Where messages of a channel go: its mailbox, or the link to the node that has it."""
 
 __all__ = ("CANCEL_WAIT_S", "Invocation", "portable", "stopped")
 
@@ -48,12 +52,12 @@ class Invocation:
 
     __slots__ = (
         "admission", "args", "bytes", "caller", "cancel_asked", "deadline", "dispatcher", "ended", "frozen",
-        "future", "items", "kwargs", "on_ended", "parent", "reports", "state", "worker",
+        "future", "items", "kwargs", "number", "on_ended", "parent", "reports", "state", "worker",
     )  # fmt: skip
 
     def __init__(
         self,
-        dispatcher: Dispatcher,
+        dispatcher: Port,
         caller: RoleId,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -65,9 +69,10 @@ class Invocation:
         self.dispatcher, self.caller, self.args, self.kwargs = dispatcher, caller, args, kwargs
         self.future, self.parent, self.deadline = future, parent, deadline
         self.state = NEW
+        self.number = 0
         self.bytes = 0
         self.cancel_asked = False
-        self.worker: Worker | None = None
+        self.worker: Worker | RemoteChannel | None = None
         self.admission: asyncio.Future[Any] | None = None
         self.ended: asyncio.Future[None] | None = None
         self.items: Any = None
@@ -79,6 +84,14 @@ class Invocation:
     def where(self) -> str:
         """The channel, as `client1/trainer.train`."""
         return self.dispatcher.where
+
+    @property
+    def key(self) -> str:
+        """What tells it from every other call on any node."""
+        node = self.dispatcher.instance.node
+        if self.number == 0:
+            self.number = node.next_number()
+        return f"{node.name}:{node.incarnation:x}:{self.number} {self.where}"
 
     def report(self, progress: Any) -> None:
         """Pass on a progress report, from whatever thread."""

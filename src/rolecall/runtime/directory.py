@@ -13,6 +13,7 @@ from rolecall.core.patterns import is_pattern, matches, natural_key
 if TYPE_CHECKING:
     from rolecall.runtime.instance import RoleInstance
     from rolecall.runtime.node import Node
+    from rolecall.runtime.remote import RemoteRole
 
 __all__ = ("NATIVE", "Directory")
 
@@ -25,6 +26,7 @@ class Directory:
     def __init__(self) -> None:
         self.nodes: dict[str, Node] = {}
         self._instances: dict[RoleId, RoleInstance] = {}
+        self._remotes: dict[RoleId, RemoteRole] = {}
         self._gone: dict[RoleId, RoleLost] = {}
         self._selected: dict[str, tuple[RoleId, ...]] = {}
         self._bulk = False
@@ -71,17 +73,39 @@ class Directory:
         gone = self._gone.get(role)
         if gone is not None:
             raise gone.copied()
-        raise UnknownRole(role, self._instances)
+        raise UnknownRole(role, self.roles)
+
+    @property
+    def roles(self) -> list[RoleId]:
+        """The living roles, here and on other nodes."""
+        return [*self._instances, *self._remotes]
+
+    def remote(self, role: RoleId) -> RemoteRole | None:
+        """Return what stands for a role that lives on another node, None for any other."""
+        return self._remotes.get(role) if self._remotes else None
+
+    def add_remote(self, remote: RemoteRole) -> None:
+        """Take note of a role on another node."""
+        self._remotes[remote.id] = remote
+        self._gone.pop(remote.id, None)
+        self._changed()
+
+    def remove_remote(self, remote: RemoteRole, error: RoleLost) -> None:
+        """Forget a role on another node; remember that there was one."""
+        if self._remotes.get(remote.id) is remote:
+            del self._remotes[remote.id]
+            self._gone[remote.id] = error
+            self._changed()
 
     def loss(self, role: RoleId) -> RoleLost | None:
         """Return the error for a role that has ended, None for one that lives or is not known."""
         gone = self._gone.get(role)
-        return gone.copied() if gone is not None and role not in self._instances else None
+        return gone.copied() if gone is not None and not self._alive(role) else None
 
     def last_loss(self, patterns: Sequence[str]) -> RoleLost | None:
         """Return the error for the role that ended last among those that matched, None if there was none."""
         for role in reversed(self._gone):
-            if role not in self._instances and any(matches(pattern, role) for pattern in patterns):
+            if not self._alive(role) and any(matches(pattern, role) for pattern in patterns):
                 return self._gone[role].copied()
         return None
 
@@ -105,13 +129,16 @@ class Directory:
     def _matching(self, pattern: str) -> tuple[RoleId, ...]:
         if not is_pattern(pattern):
             role = RoleId(pattern)
-            return (role,) if role in self._instances else ()
+            return (role,) if self._alive(role) else ()
         found = self._selected.get(pattern)
         if found is None:
             native = pattern.endswith(f"/{NATIVE}")
-            names = [r for r in self._instances if (r.name != NATIVE or native) and matches(pattern, r)]
+            names = [r for r in self.roles if (r.name != NATIVE or native) and matches(pattern, r)]
             found = self._selected[pattern] = tuple(sorted(names, key=natural_key))
         return found
+
+    def _alive(self, role: RoleId) -> bool:
+        return role in self._instances or role in self._remotes
 
     def _changed(self) -> None:
         self._selected.clear()

@@ -56,6 +56,7 @@ class Dispatcher:
         self.workers: list[Worker] = []
         self.idle: deque[Worker] = deque()
         self.closed = False
+        self._room_wanted: deque[Callable[[], None]] = deque()
 
     @property
     def running(self) -> list[Invocation]:
@@ -87,6 +88,17 @@ class Dispatcher:
             self._overflow(invocation)
         if not self.instance.takes_work:
             self.wake()
+
+    def must_wait(self, size: int) -> bool:
+        """Say whether a message of so many bytes from another node would find no room, and its sender waits."""
+        if self.options.overflow != "wait" or self.closed:
+            return False
+        full = len(self.mailbox) >= self.options.mailbox or self.mailbox_bytes + size > self.options.mailbox_bytes
+        return bool(self.parked or (self.mailbox and full))
+
+    def when_room(self, tell: Callable[[], None]) -> None:
+        """Call a function, once, when a message has left the mailbox."""
+        self._room_wanted.append(tell)
 
     def _has_room(self, invocation: Invocation) -> bool:
         waiting, options = len(self.mailbox), self.options
@@ -121,7 +133,7 @@ class Dispatcher:
         if len(held) < self.options.concurrent:
             return
         waiting = list(chain(parent))
-        if all(any(call is w for w in waiting) for call in held):
+        if all(any(call is w for w in waiting) for call in held) or _all_in(held, waiting):
             raise CallCycle([*(handling.where for handling in reversed(waiting)), self.where])
 
     # ------------------------------------------------------------------------------------------ serving
@@ -133,7 +145,7 @@ class Dispatcher:
         if not self.instance.takes_work:
             return self._next_awaited()
         invocation = self._pop()
-        if self.parked:
+        if self.parked or self._room_wanted:
             self._unpark()
         return invocation
 
@@ -201,6 +213,14 @@ class Dispatcher:
     def _unpark(self) -> None:
         while self.parked and self._has_room(self.parked[0]):
             self._admit(self.parked.popleft())
+        if self._room_wanted and not self.parked:
+            self._room_wanted.popleft()()
+
+
+def _all_in(held: list[Invocation], waiting: list[Handling]) -> bool:
+    """Say whether each call is one of a chain that has been on other nodes, where only its key came back from."""
+    keys = {handling.key for handling in waiting if not isinstance(handling, Invocation)}
+    return bool(keys) and all(call.key in keys or any(call is w for w in waiting) for call in held)
 
 
 class Worker:

@@ -24,13 +24,14 @@ from rolecall.core.ends import (
 )
 from rolecall.core.errors import DeadlineExceeded, NotAChannel
 from rolecall.core.ids import RoleId
+from rolecall.core.inboxes import Inbox
 from rolecall.core.policies import EventOverflow
 from rolecall.core.topics import Topic
 from rolecall.runtime.buffers import Items
 from rolecall.runtime.calls import Invocation, Reports, stopped
-from rolecall.runtime.dispatcher import Dispatcher
 
 if TYPE_CHECKING:
+    from rolecall.runtime.calls import Port
     from rolecall.runtime.instance import RoleInstance
 
 __all__ = ("RoleProxy", "start_task")
@@ -70,11 +71,11 @@ def _make_end(host: RoleInstance, role: RoleId | None, declared: Declarations, n
     to = role if role is not None else RoleId("")
     if name in declared.channels:
         kind = {"service": CallEndpoint, "task": StartEndpoint, "stream": ReadEndpoint}[declared.channels[name].kind]
-        return kind(host, to, name)
+        return kind(host, to, name, declared)
     if name in declared.topics:
         return RemoteTopic(host, to, declared.topics[name])
     if name in declared.inboxes:
-        return RemoteInbox(host, to, name)
+        return RemoteInbox(host, to, declared.inboxes[name])
     if name == "id":
         return to
     raise NotAChannel(_described(role, declared), name, declared.names)
@@ -83,15 +84,15 @@ def _make_end(host: RoleInstance, role: RoleId | None, declared: Declarations, n
 class _Reach:
     """Finds the dispatcher of a channel, and keeps it while the role lives."""
 
-    def __init__(self, host: RoleInstance, role: RoleId, name: str) -> None:
-        self.host, self.role, self.name = host, role, name
-        self._dispatcher: Dispatcher | None = None
+    def __init__(self, host: RoleInstance, role: RoleId, name: str, declared: Declarations) -> None:
+        self.host, self.role, self.name, self._declared = host, role, name, declared
+        self._dispatcher: Port | None = None
 
-    def dispatcher(self) -> Dispatcher:
+    def dispatcher(self) -> Port:
         """Return the dispatcher of the channel; raises what a call to it would."""
         found = self._dispatcher
         if found is None or found.closed:
-            found = self._dispatcher = self.host.node.dispatcher(self.host, self.role, self.name)
+            found = self._dispatcher = self.host.node.dispatcher(self.role, self.name, self._declared)
         return found
 
 
@@ -133,7 +134,7 @@ class ReadEndpoint(_Reach, StreamEndpoint[P, T], Generic[P, T]):
 
 
 async def start_task(
-    host: RoleInstance, dispatcher: Dispatcher, args: tuple[Any, ...], kwargs: dict[str, Any]
+    host: RoleInstance, dispatcher: Port, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> TaskHandle[Any, Any]:
     """Start a task for a role and return its handle once the mailbox has admitted it."""
     invocation = host.request(dispatcher, args, kwargs, None, inf, reports=Reports())
@@ -290,11 +291,11 @@ class RemoteTopic(TopicEnd[T], Generic[T]):
 class RemoteInbox(InboxEnd[T], Generic[T]):
     """An inbox of another role: to put into."""
 
-    def __init__(self, host: RoleInstance, role: RoleId, name: str) -> None:
-        self._host, self._role, self.name = host, role, name
+    def __init__(self, host: RoleInstance, role: RoleId, inbox: Inbox[T]) -> None:
+        self._host, self._role, self._inbox, self.name = host, role, inbox, inbox.name
 
     async def put(self, item: T, /) -> None:
-        await self._host.put(self._role, self.name, item)
+        await self._host.put(self._role, self._inbox, item)
 
     async def take(self, key: Hashable = None, *, source: RoleId | None = None) -> T:
         raise self._not_ours("take")

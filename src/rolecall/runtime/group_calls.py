@@ -11,6 +11,7 @@ import anyio
 
 from rolecall.core.channels import Bound
 from rolecall.core.context import CURRENT
+from rolecall.core.declarations import declarations
 from rolecall.core.ends import GroupCall, Replies
 from rolecall.core.errors import CallerError, DeadlineExceeded, QuorumMissed, RolecallError, RoleLost
 from rolecall.core.groups import Within
@@ -33,6 +34,7 @@ class LocalGroupCall(GroupCall[T], Generic[T]):
         self, host: RoleInstance, attribute: str, calls: Mapping[RoleId, Bound[Any, T]], within: Within
     ) -> None:
         self._host, self._attribute, self._calls, self._within = host, attribute, calls, within
+        self._declared = declarations(host.relations.role_class(attribute))
         self._pending: dict[Invocation, RoleId] = {}
         self._arrived: deque[Invocation] = deque()
         self._news: asyncio.Future[None] | None = None
@@ -83,7 +85,7 @@ class LocalGroupCall(GroupCall[T], Generic[T]):
         self._raise_mistake()
 
     def _send_one(self, role: RoleId, bound: Bound[Any, T], deadline: float, payloads: dict[int, Any]) -> None:
-        dispatcher = self._host.node.dispatcher(self._host, role, bound.name)
+        dispatcher = self._host.node.dispatcher(role, bound.name, self._declared)
         invocation = self._host.request(
             dispatcher, bound.args, bound.kwargs, CURRENT.get(), deadline, shared=(payloads, id(bound))
         )

@@ -30,7 +30,7 @@ class OwnInbox(InboxEnd[T], Generic[T]):
         self.buffer: Buffer[T] = Buffer(inbox.capacity, key=inbox.key, capacity_bytes=inbox.capacity_bytes)
 
     async def put(self, item: T, /) -> None:
-        await self._instance.put(self._instance.id, self.name, item)
+        await self._instance.put(self._instance.id, self.declaration, item)
 
     async def take(self, key: Hashable = None, *, source: RoleId | None = None) -> T:
         self._require_key(key)

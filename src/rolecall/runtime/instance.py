@@ -40,6 +40,7 @@ from rolecall.core.randomness import generator
 from rolecall.core.records import Metric, StatusChange
 from rolecall.core.role import Role
 from rolecall.core.safe_points import Parked, is_parked
+from rolecall.core.signatures import accepted_classes
 from rolecall.core.state import State
 from rolecall.core.status import Status
 from rolecall.core.topics import Topic
@@ -55,6 +56,7 @@ from rolecall.runtime.topics import OwnTopic, Taken
 from rolecall.wire import size_bytes
 
 if TYPE_CHECKING:
+    from rolecall.runtime.calls import Port
     from rolecall.runtime.node import Node
 
 __all__ = ("Hosting", "RoleInstance")
@@ -340,7 +342,7 @@ class RoleInstance:
 
     def request(
         self,
-        dispatcher: Dispatcher,
+        dispatcher: Port,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         parent: Handling | None,
@@ -364,14 +366,22 @@ class RoleInstance:
         dispatcher.submit(invocation)
         return invocation
 
-    def _require_allowed(self, dispatcher: Dispatcher) -> None:
-        relationship = dispatcher.options.allow or ""
+    def _require_allowed(self, dispatcher: Port) -> None:
+        instance = dispatcher.instance  # a role on another node looks itself
+        if isinstance(instance, RoleInstance):
+            instance.require_allowed(self.id, dispatcher.name)
+
+    def require_allowed(self, caller: RoleId, channel: str) -> None:
+        """Raise `NotAllowed` unless a role may call a channel of this one."""
+        relationship = self.dispatchers[channel].options.allow
+        if relationship is None:
+            return
         try:
-            allowed = dispatcher.instance.relations.names(relationship)
-        except RelationshipError:  # not configured where the role is
+            allowed = self.relations.names(relationship)
+        except RelationshipError:  # not configured here
             allowed = ()
-        if self.id not in allowed:
-            raise NotAllowed(self.id, dispatcher.where, relationship)
+        if caller not in allowed:
+            raise NotAllowed(caller, f"{self.id}.{channel}", relationship)
 
     async def give_up(self, *invocations: Invocation) -> None:
         """Cancel calls and wait, 1 s in all, until their handlers have stopped."""
@@ -384,14 +394,15 @@ class RoleInstance:
         """Return the error for whoever asks for the result of a cancelled task."""
         return LifecycleError(f"{invocation.where}: the task was cancelled; it has no result.")
 
-    async def put(self, role: RoleId, inbox: str, item: Any) -> None:
+    async def put(self, role: RoleId, inbox: Inbox[Any], item: Any) -> None:
         """Put a message into the inbox of a role; wait while it is full."""
         admission = self._offer(role, inbox, item)
         if admission is not None:
             await admitted([admission])
 
-    async def group_put(self, attribute: str, ids: tuple[RoleId, ...], inbox: str, item: Any) -> None:
+    async def group_put(self, attribute: str, ids: tuple[RoleId, ...], name: str, item: Any) -> None:
         """Put a message into the inbox of several roles."""
+        inbox = declarations(self.relations.role_class(attribute)).inboxes[name]
         lost: list[RolecallError] = []
         waiting = []
         for role in ids:
@@ -403,7 +414,12 @@ class RoleInstance:
         if lost:
             raise lost[0]
 
-    def _offer(self, role: RoleId, name: str, item: Any) -> Admission | None:
+    def _offer(self, role: RoleId, inbox: Inbox[Any], item: Any) -> Admission | None:
+        remote, name = self.node.directory.remote(role), inbox.name
+        if remote is not None:
+            if not isinstance(item, accepted_classes(inbox.type)):
+                raise WrongType(f"{role}.{name}: message", type_name(inbox.type), type_name(type(item)))
+            return remote.box(inbox).offer(self.id, item)
         instance = self.node.directory.find(role)
         declared = instance.declared.inboxes.get(name)
         if declared is None:

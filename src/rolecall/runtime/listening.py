@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from rolecall.core.conditions import Condition, compile_conditions
+from rolecall.core.conditions import Conditions, compile_conditions
 from rolecall.core.errors import CallerError, RoleLost
 from rolecall.core.ids import RoleId
 from rolecall.core.policies import ChannelOptions
-from rolecall.core.topics import Handles
+from rolecall.core.topics import Handles, Topic
 from rolecall.runtime.calls import Invocation
 from rolecall.runtime.dispatcher import Dispatcher
 from rolecall.runtime.topics import HandlerSink, OwnTopic
 
 if TYPE_CHECKING:
     from rolecall.runtime.instance import RoleInstance
+    from rolecall.runtime.remote_topics import RemoteTopic
 
 __all__ = ("Listening",)
 
@@ -79,8 +80,10 @@ class _Listener:
         overflow = "drop_oldest" if mark.overflow == "latest" else mark.overflow
         options = ChannelOptions(mailbox=mark.capacity, overflow=overflow)
         dispatcher = instance.add_dispatcher(name, "event", getattr(instance.role, name), options)
-        self._sink = HandlerSink(dispatcher, latest=mark.overflow == "latest")
-        self._heard: dict[RoleId, OwnTopic[Any] | None] = {}
+        self._sink = HandlerSink(dispatcher, mark.overflow)
+        self._topic: Topic[Any] = Topic(mark.item_type)
+        self._topic.name = mark.what
+        self._heard: dict[RoleId, OwnTopic[Any] | RemoteTopic | None] = {}
 
     def follow(self, members: tuple[RoleId, ...], *, strict: bool = False) -> None:
         """Attach to the topics of those that are new, detach from those of the others.
@@ -105,13 +108,13 @@ class _Listener:
                 self._heard[source] = None
                 self._instance.node.bury("subscription", self._instance.id, self._name, error)
 
-    def _attached(self, source: RoleId) -> OwnTopic[Any]:
+    def _attached(self, source: RoleId) -> OwnTopic[Any] | RemoteTopic:
         condition = self._condition()
-        topic = self._instance.node.topic(source, self.mark.what)
+        topic = self._instance.node.topic(source, self._topic)
         topic.attach(self._sink, condition)
         return topic
 
-    def _condition(self) -> Condition | None:
+    def _condition(self) -> Conditions | None:
         if not self.mark.where:
             return None
         place = f"{self._instance.id}.{self._name}"

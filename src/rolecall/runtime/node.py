@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
+import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -13,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import msgspec
 
+from rolecall.core.declarations import Declarations
 from rolecall.core.errors import ConfigError, NodeLost, NotAChannel, RolecallError
 from rolecall.core.ids import RoleId
 from rolecall.core.records import DeadLetter, LogLine, Observer, Record, StatusChange
+from rolecall.core.topics import Topic
 from rolecall.runtime.directory import NATIVE, Directory
 from rolecall.runtime.dispatcher import Dispatcher
 from rolecall.runtime.instance import Hosting, RoleInstance
@@ -25,6 +29,10 @@ from rolecall.runtime.topics import OwnTopic
 
 if TYPE_CHECKING:
     from rolecall.runtime.checking import Checker
+    from rolecall.runtime.inboxes import OwnInbox
+    from rolecall.runtime.network import Network
+    from rolecall.runtime.remote import RemoteChannel
+    from rolecall.runtime.remote_topics import RemoteTopic
 
 __all__ = ("Node", "NodeOptions")
 
@@ -65,11 +73,14 @@ class Node:
         self.shared_elements: dict[Any, Any] = {}
         self.checker: Checker | None = None
         self.closing = anyio.Event()
+        self.incarnation = secrets.randbits(63)
+        self.network: Network | None = None
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self.began_s = self._loop.time()
         self._tasks = anyio.create_task_group()
         self._instances: dict[RoleId, RoleInstance] = {}
+        self._numbers = itertools.count(1)
 
     # ------------------------------------------------------------------------------------------ life
 
@@ -130,30 +141,54 @@ class Node:
 
     # ------------------------------------------------------------------------------------------ finding
 
-    def dispatcher(self, host: RoleInstance, role: RoleId, channel: str) -> Dispatcher:
-        """Return the dispatcher of a channel of any role.
+    def dispatcher(self, role: RoleId, channel: str, declared: Declarations) -> Dispatcher | RemoteChannel:
+        """Return the dispatcher of a channel of any role, which the caller knows as `declared` says.
 
         Raises:
             UnknownRole, RoleLost: the role is not there.
             NotAChannel: it has no such channel.
-            NotAllowed: the channel is not open to the caller.
         """
+        remote = self.directory.remote(role)
+        if remote is None:
+            return self.local_dispatcher(role, channel)
+        if channel not in declared.channels:
+            raise NotAChannel(f"{role} ({declared.role_class.__name__})", channel, declared.names)
+        return remote.channel(declared.role_class, declared.channels[channel])
+
+    def local_dispatcher(self, role: RoleId, channel: str) -> Dispatcher:
+        """Return the dispatcher of a channel of a role of this process; raises as `dispatcher` does."""
         found = self.directory.find(role).dispatchers.get(channel)
         if found is None or found.kind == "event":
             instance = self.directory.find(role)
             raise NotAChannel(f"{role} ({instance.declared.role_class.__name__})", channel, instance.declared.names)
         return found
 
-    def topic(self, role: RoleId, name: str) -> OwnTopic[Any]:
+    def topic(self, role: RoleId, topic: Topic[Any]) -> OwnTopic[Any] | RemoteTopic:
         """Return a topic of any role; raises as `dispatcher` does."""
+        remote = self.directory.remote(role)
+        return self.local_topic(role, topic.name) if remote is None else remote.topic(topic)
+
+    def local_inbox(self, role: RoleId, name: str) -> OwnInbox[Any]:
+        """Return an inbox of a role of this process; raises as `dispatcher` does."""
+        instance = self.directory.find(role)
+        if name not in instance.declared.inboxes:
+            raise NotAChannel(f"{role} ({instance.declared.role_class.__name__})", name, instance.declared.names)
+        return instance.inbox(instance.declared.inboxes[name])
+
+    def local_topic(self, role: RoleId, name: str) -> OwnTopic[Any]:
+        """Return a topic of a role of this process; raises as `dispatcher` does."""
         instance = self.directory.find(role)
         if name not in instance.declared.topics:
             raise NotAChannel(f"{role} ({instance.declared.role_class.__name__})", name, instance.declared.names)
         return instance.topic(instance.declared.topics[name])
 
-    def find_topic(self, role: RoleId, name: str) -> OwnTopic[Any] | None:
-        """Return a topic of a role that may be gone."""
-        return self.topic(role, name) if self.directory.get(role) is not None else None
+    def find_local_topic(self, role: RoleId, name: str) -> OwnTopic[Any] | None:
+        """Return a topic of a role of this process that may be gone."""
+        return self.local_topic(role, name) if self.directory.get(role) is not None else None
+
+    def next_number(self) -> int:
+        """Return a number that this node has given to nothing else."""
+        return next(self._numbers)
 
     def require_alive(self, roles: Iterable[RoleId]) -> None:
         """Raise `RoleLost` for the first role that has ended."""

@@ -77,6 +77,11 @@ class Relations:
             found = self._proxies[attribute, role] = RoleProxy(self._instance, role, role_class)
         return found
 
+    def role_class(self, attribute: str) -> type:
+        """Return the class that the annotation of a relationship names."""
+        found: type = self._declaration(attribute).role_class
+        return found
+
     def names(self, relationship: str) -> tuple[RoleId, ...]:
         """Return the members of a relationship by its attribute or configured name; none if it has neither."""
         if relationship in self._declared:

@@ -63,7 +63,7 @@ def put_back(instance: RoleInstance, snapshot: RoleSnapshot[Any, Any]) -> None:
 
 
 def save_snapshot(path: str | os.PathLike[str], snapshot: RoleSnapshot[Any, Any]) -> None:
-    """Write a snapshot to a safetensors file, at once or not at all.
+    """Write a snapshot to a safetensors file, at once or not at all; blocks, so call it in a worker thread.
 
     Raises:
         NotEncodable: something in it cannot travel.
@@ -73,7 +73,7 @@ def save_snapshot(path: str | os.PathLike[str], snapshot: RoleSnapshot[Any, Any]
 
 
 def load_snapshot(path: str | os.PathLike[str], role_class: type[Role]) -> RoleSnapshot[Any, Any]:
-    """Return the snapshot of a role of this class that `save_snapshot` wrote.
+    """Return the snapshot of a role of this class that `save_snapshot` wrote; blocks as that does.
 
     What `snapshot()` returned comes back as its annotation says; without one, structs come back as dicts.
 

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from rolecall.core.annotations import type_name
-from rolecall.core.conditions import Condition, compile_conditions
+from rolecall.core.conditions import Conditions, compile_conditions
 from rolecall.core.ends import Subscription, TopicEnd
 from rolecall.core.errors import LifecycleError, RolecallError, RoleLost, WrongType
 from rolecall.core.ids import RoleId
@@ -21,6 +21,7 @@ from rolecall.wire import size_bytes
 
 if TYPE_CHECKING:
     from rolecall.runtime.instance import RoleInstance
+    from rolecall.runtime.remote_topics import RemoteTopic
 
 __all__ = ("HandlerSink", "OwnTopic", "Sink", "Taken")
 
@@ -28,9 +29,12 @@ T = TypeVar("T")
 
 
 class Sink(Protocol):
-    """Where the events of a topic go."""
+    """Where the events of a topic go: to whom, and how many may wait there."""
 
     where: str
+    subscriber: RoleId
+    capacity: int
+    overflow: EventOverflow
 
     def offer(self, source: RoleId, item: Any, size: int) -> Admission | None:
         """Hand over an event of `size` bytes; return its wait when there is no room."""
@@ -39,9 +43,10 @@ class Sink(Protocol):
 class HandlerSink:
     """Events go to a handler, through a mailbox of its own."""
 
-    def __init__(self, dispatcher: Dispatcher, *, latest: bool = False) -> None:
-        self._dispatcher, self._latest = dispatcher, latest
-        self.where = dispatcher.where
+    def __init__(self, dispatcher: Dispatcher, overflow: EventOverflow = "wait") -> None:
+        self._dispatcher, self._latest = dispatcher, overflow == "latest"
+        self.where, self.subscriber = dispatcher.where, dispatcher.instance.id
+        self.capacity, self.overflow = dispatcher.options.mailbox, overflow
 
     def offer(self, source: RoleId, item: Any, size: int) -> Admission | None:
         dispatcher = self._dispatcher
@@ -71,10 +76,11 @@ class OwnTopic(TopicEnd[T], Generic[T]):
 
     def __init__(self, instance: RoleInstance, topic: Topic[T]) -> None:
         self._instance, self._topic, self.name = instance, topic, topic.name
+        self.declaration = topic
         self._accepted = accepted_classes(topic.type)
-        self._sinks: dict[Sink, Condition | None] = {}
+        self._sinks: dict[Sink, Conditions | None] = {}
 
-    def attach(self, sink: Sink, condition: Condition | None) -> None:
+    def attach(self, sink: Sink, condition: Conditions | None) -> None:
         """Add a subscriber."""
         self._sinks[sink] = condition
 
@@ -109,7 +115,7 @@ class OwnTopic(TopicEnd[T], Generic[T]):
         ]
         return [wait for wait in waits if wait is not None]
 
-    def _holds(self, condition: Condition, item: T, sink: Sink) -> bool:
+    def _holds(self, condition: Conditions, item: T, sink: Sink) -> bool:
         """Check a condition; one that cannot be checked is its subscriber's fault, not the emitter's."""
         try:
             return condition(item)
@@ -136,7 +142,8 @@ class Taken(Subscription[T], Generic[T]):
         check_queue(self.where, capacity, overflow)
         self._buffer: Buffer[T] = Buffer(capacity, overflow)
         self._condition = compile_conditions(where, topic.type, host.role, self.where) if where else None
-        self._topics: list[OwnTopic[T]] = []
+        self.subscriber, self.capacity, self.overflow = host.id, capacity, overflow
+        self._topics: list[OwnTopic[T] | RemoteTopic] = []
         self._lost: dict[RoleId, RoleLost] = {}
         self._entered = False
 
@@ -164,7 +171,7 @@ class Taken(Subscription[T], Generic[T]):
     async def __aenter__(self) -> Self:
         try:
             for source in self._sources:
-                topic = self._host.node.topic(source, self._topic.name)
+                topic = self._host.node.topic(source, self._topic)
                 topic.attach(self, self._condition)
                 self._topics.append(topic)
         except RolecallError:

@@ -1,0 +1,265 @@
+"""What one other node asks of the roles here: its calls, messages and subscriptions, and how they are answered."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from rolecall.core.context import Handling
+from rolecall.core.errors import NotAllowed, RolecallError
+from rolecall.core.ids import RoleId
+from rolecall.runtime.buffers import Admission, Items
+from rolecall.runtime.calls import Invocation, Reports, portable
+from rolecall.runtime.dispatcher import Dispatcher
+from rolecall.runtime.lines import InLine
+from rolecall.runtime.remote import DistantHandling
+from rolecall.runtime.remote_topics import WireSink
+from rolecall.runtime.wire_errors import to_wire
+from rolecall.wire import ArgsCodec, decode, encode, size_bytes
+from rolecall.wire import frames as f
+
+if TYPE_CHECKING:
+    from rolecall.runtime.network import Network
+
+__all__ = ("Inbound",)
+
+
+class Inbound:
+    """The requests of one peer that are under way here."""
+
+    def __init__(self, network: Network, peer: str) -> None:
+        self._network, self._peer = network, peer
+        self._lines: dict[tuple[str, str, str], InLine] = {}
+        self._running: dict[int, Invocation] = {}
+        self._codecs: dict[Dispatcher, ArgsCodec] = {}
+        self._sinks: dict[int, tuple[RoleId, str, WireSink]] = {}
+
+    def lose(self) -> None:
+        """Cancel everything: nobody is there to take the answers."""
+        for invocation in list(self._running.values()):
+            invocation.cancel()
+        for number in list(self._sinks):
+            self.unsubscribe(number)
+
+    # ------------------------------------------------------------------------------------------ calls
+
+    def call(self, frame: f.Call, segments: list[memoryview]) -> None:
+        """Take a call in its turn, or answer that there is no room."""
+        line = self._line(frame.caller, frame.to, frame.channel)
+        if not line.is_next(frame.order):
+            self._send(f.Full(frame.id))
+            return
+        try:
+            dispatcher = self._dispatcher(frame)
+            if frame.remaining_s is not None and frame.remaining_s <= 0:
+                self._send(f.Cancelled(frame.id))
+            elif dispatcher.must_wait(sum(len(segment) for segment in segments)):
+                self._send(f.Full(frame.id))
+                dispatcher.when_room(partial(self._ready, frame))
+                return
+            else:
+                self._submit(dispatcher, frame, segments)
+        except RolecallError as error:
+            self._send(f.Failed(frame.id, to_wire(error, f"{frame.to}.{frame.channel}")))
+        if line.took():
+            self._ready(frame)
+
+    def cancel(self, number: int) -> None:
+        """Stop a handler; the answer says when it has stopped."""
+        invocation = self._running.get(number)
+        if invocation is not None:
+            invocation.stop()
+
+    def credit(self, number: int, count: int) -> None:
+        """Let the writer of a stream go on."""
+        invocation = self._running.get(number)
+        if invocation is not None and isinstance(invocation.items, _WireItems):
+            invocation.items.grant(count)
+
+    def _dispatcher(self, frame: f.Call) -> Dispatcher:
+        caller, to = RoleId(frame.caller), RoleId(frame.to)
+        self._require_bound(caller, f"{to}.{frame.channel}")
+        found = self._network.node.local_dispatcher(to, frame.channel)
+        found.instance.require_allowed(caller, frame.channel)
+        return found
+
+    def _submit(self, dispatcher: Dispatcher, frame: f.Call, segments: list[memoryview]) -> None:
+        args, kwargs = self._codec(dispatcher).decode(segments)
+        future = asyncio.get_running_loop().create_future()
+        deadline = inf if frame.remaining_s is None else anyio.current_time() + frame.remaining_s
+        invocation = Invocation(
+            dispatcher,
+            RoleId(frame.caller),
+            args,
+            kwargs,
+            future=future,
+            parent=_chain(frame.chain),
+            deadline=deadline,
+        )
+        invocation.bytes = size_bytes((args, kwargs))
+        if frame.kind == "stream":
+            invocation.items = _WireItems(frame.window, partial(self._item, frame.id))
+        elif frame.kind == "start":
+            invocation.reports = _WireReports(partial(self._progress, frame.id))
+        self._running[frame.id] = invocation
+        try:
+            dispatcher.submit(invocation)
+        except RolecallError:
+            del self._running[frame.id]
+            raise
+        if frame.kind == "start":
+            self._send(f.Admitted(frame.id))
+        future.add_done_callback(partial(self._answer, frame.id, invocation))
+
+    def _answer(self, number: int, invocation: Invocation, future: asyncio.Future[Any]) -> None:
+        self._running.pop(number, None)
+        if future.cancelled():
+            self._send(f.Cancelled(number))
+            return
+        error = future.exception()
+        if error is not None:
+            self._send(f.Failed(number, to_wire(portable(error, invocation.where), invocation.where)))
+            return
+        try:
+            segments = encode(future.result(), where=f"{invocation.where}: result")
+        except RolecallError as problem:
+            self._send(f.Failed(number, to_wire(problem, invocation.where)))
+        else:
+            self._network.send(self._peer, f.Reply(number), segments)
+
+    def _item(self, number: int, item: Any) -> None:
+        self._network.send(self._peer, f.Item(number), encode(item, where="item"))
+
+    def _progress(self, number: int, report: Any) -> None:
+        self._network.send(self._peer, f.Progress(number), encode(report, where="progress"))
+
+    def _ready(self, frame: f.Call) -> None:
+        self._send(f.Ready(frame.to, frame.channel, frame.caller))
+
+    def _codec(self, dispatcher: Dispatcher) -> ArgsCodec:
+        found = self._codecs.get(dispatcher)
+        if found is None:
+            signature = dispatcher.signature
+            parameters = [(p.name, p.hint, p.optional) for p in signature.parameters]
+            found = self._codecs[dispatcher] = ArgsCodec(signature.channel, parameters)
+        return found
+
+    # ------------------------------------------------------------------------------------------ inboxes and topics
+
+    def put(self, frame: f.Put, segments: list[memoryview]) -> None:
+        """Put a message into an inbox in its turn, and answer when it is in."""
+        line = self._line(frame.caller, frame.to, frame.inbox)
+        if not line.is_next(frame.order):
+            self._send(f.Full(frame.id))
+            return
+        try:
+            admission = self._put(frame, segments)
+        except RolecallError as error:
+            self._send(f.Failed(frame.id, to_wire(error, f"{frame.to}.{frame.inbox}")))
+        else:
+            self._admit(frame.id, f"{frame.to}.{frame.inbox}", admission)
+        if line.took():
+            self._send(f.Ready(frame.to, frame.inbox, frame.caller))
+
+    def _put(self, frame: f.Put, segments: list[memoryview]) -> Admission | None:
+        caller, to = RoleId(frame.caller), RoleId(frame.to)
+        self._require_bound(caller, f"{to}.{frame.inbox}")
+        end = self._network.node.local_inbox(to, frame.inbox)
+        item = decode(segments, end.declaration.type, where=f"{to}.{frame.inbox}: message")
+        return end.buffer.offer(caller, item, size_bytes(item))
+
+    def _admit(self, number: int, where: str, admission: Admission | None) -> None:
+        if admission is None:
+            self._send(f.Admitted(number))
+        else:
+            admission.future.add_done_callback(partial(self._admitted, number, where))
+
+    def _admitted(self, number: int, where: str, future: asyncio.Future[None]) -> None:
+        error = None if future.cancelled() else future.exception()
+        self._send(f.Admitted(number) if error is None else f.Failed(number, to_wire(error, where)))
+
+    def subscribe(self, frame: f.Subscribe) -> None:
+        """Send the events of a topic to the peer from now on."""
+        role = RoleId(frame.to)
+        try:
+            self._require_bound(RoleId(frame.subscriber), f"{role}.{frame.topic}")
+            topic = self._network.node.local_topic(role, frame.topic)
+            sink = WireSink(self._network, self._peer, frame)
+            topic.attach(sink, sink.condition)
+        except RolecallError as error:
+            self._send(f.Failed(frame.id, to_wire(error, f"{frame.to}.{frame.topic}")))
+        else:
+            self._sinks[frame.id] = (role, frame.topic, sink)
+            self._send(f.Subscribed(frame.id))
+
+    def unsubscribe(self, number: int) -> None:
+        """End a subscription."""
+        found = self._sinks.pop(number, None)
+        if found is not None:
+            role, name, sink = found
+            topic = self._network.node.find_local_topic(role, name)
+            if topic is not None:
+                topic.detach(sink)
+            sink.close()
+
+    def event_credit(self, number: int, count: int) -> None:
+        """Let more events of a subscription come."""
+        if number in self._sinks:
+            self._sinks[number][2].grant(count)
+
+    # ------------------------------------------------------------------------------------------ both
+
+    def _line(self, caller: str, to: str, name: str) -> InLine:
+        return self._lines.setdefault((caller, to, name), InLine())
+
+    def _require_bound(self, caller: RoleId, where: str) -> None:
+        """Raise unless the peer holds the role it speaks for."""
+        if not self._network.speaks_for(self._peer, caller):
+            raise NotAllowed(f"{caller} (through node {self._peer})", where, "roles of that node")
+
+    def _send(self, frame: f.Frame) -> None:
+        self._network.send(self._peer, frame)
+
+
+def _chain(keys: list[str]) -> Handling | None:
+    parent: Handling | None = None
+    for key in reversed(keys):
+        parent = DistantHandling(key, parent)
+    return parent
+
+
+class _WireReports(Reports):
+    """Progress reports that go to the node that started the task."""
+
+    def __init__(self, send: Any) -> None:
+        super().__init__()
+        self._send = send
+
+    def add(self, report: Any) -> None:
+        self._send(report)
+
+
+class _WireItems(Items[Any]):
+    """The items of a stream on their way to another node: as many as it gave credit for."""
+
+    def __init__(self, window: int, send: Any) -> None:
+        super().__init__(window)
+        self._send, self._credit = send, window
+        self._granted: asyncio.Future[None] | None = None
+
+    def grant(self, count: int) -> None:
+        """Let so many more go."""
+        self._credit += count
+        if self._granted is not None and not self._granted.done():
+            self._granted.set_result(None)
+
+    async def write(self, item: Any) -> None:
+        while self._credit <= 0:
+            self._granted = asyncio.get_running_loop().create_future()
+            await self._granted
+        self._credit -= 1
+        self._send(item)

@@ -1,0 +1,83 @@
+"""The order of messages between nodes: the sending and the receiving end of one (caller, role, channel).
+
+Messages of a line are numbered. Where a mailbox is full the receiver drops the message and answers "full"; from there
+on it takes nothing of that line but the message it refused, until it has it. The sender keeps what came back, and
+all that is sent later, until it hears "ready". So a full mailbox holds up its own senders only, and no link.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+__all__ = ("InLine", "OutLine")
+
+M = TypeVar("M")
+
+
+class OutLine(Generic[M]):
+    """The sending end: `send(message, order)` is called for each message when it is its turn."""
+
+    def __init__(self, send: Callable[[M, int], None]) -> None:
+        self._send = send
+        self._next = 0
+        self._returned: dict[int, M] = {}
+        self._kept: deque[M] = deque()
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the other end has said that it is full, and not yet that it is ready."""
+        return bool(self._returned)
+
+    def submit(self, message: M) -> bool:
+        """Send a message now, or keep it while the other end is full; return whether it was sent."""
+        if self._returned or self._kept:
+            self._kept.append(message)
+            return False
+        self._forward(message)
+        return True
+
+    def refused(self, message: M, order: int) -> None:
+        """Take back a message that the other end had no room for."""
+        self._returned[order] = message
+
+    def ready(self) -> None:
+        """Send what came back, under its old number, and then what was kept."""
+        returned, self._returned = sorted(self._returned.items()), {}
+        for order, message in returned:
+            self._send(message, order)
+        while self._kept and not self._returned:
+            self._forward(self._kept.popleft())
+
+    def forget(self, message: M) -> bool:
+        """Drop a message that was kept and has no number yet; return False when it has one and must be sent."""
+        if message not in self._kept:
+            return False
+        self._kept.remove(message)
+        return True
+
+    def _forward(self, message: M) -> None:
+        order, self._next = self._next, self._next + 1
+        self._send(message, order)
+
+
+class InLine:
+    """The receiving end: says which message may be taken, and whether the sender must be told to go on."""
+
+    def __init__(self) -> None:
+        self._expected = 0
+        self._refused_later = False
+
+    def is_next(self, order: int) -> bool:
+        """Say whether a message is the next of its line; one that is not is to be refused."""
+        if order != self._expected:
+            self._refused_later = True
+            return False
+        return True
+
+    def took(self) -> bool:
+        """Count a message as taken; return whether the sender waits to hear that it may go on."""
+        self._expected += 1
+        waiting, self._refused_later = self._refused_later, False
+        return waiting

@@ -1,0 +1,151 @@
+"""A node's links: what goes out over them, and who gets what comes in."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rolecall.core.errors import NodeLost, RoleLost
+from rolecall.core.ids import RoleId
+from rolecall.runtime.inbound import Inbound
+from rolecall.runtime.remote import RemoteRole
+from rolecall.wire import Segment, encode
+from rolecall.wire import frames as f
+
+if TYPE_CHECKING:
+    from rolecall.runtime.node import Node
+
+__all__ = ("Network", "Wire")
+
+
+class Wire(Protocol):
+    """What a node needs of a link."""
+
+    on_frame: Callable[[Any, list[memoryview]], None] | None
+
+    def send(self, frame: Any, segments: Sequence[Segment] = ()) -> None:
+        """Queue a frame; it arrives once and in order while both sides live."""
+
+
+class Network:
+    """The other nodes, as one node sees them: the links to them and the roles they hold."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.roles: dict[RoleId, RemoteRole] = {}
+        self._links: dict[str, Wire] = {}
+        self._inbound: dict[str, Inbound] = {}
+        self._asked: dict[int, Any] = {}
+        self._numbers = itertools.count(1)
+        self._last: tuple[Any, list[Segment]] | None = None
+
+    # ------------------------------------------------------------------------------------------ who is where
+
+    def bind(self, role: RoleId, home: str) -> None:
+        """Take note that a role lives on another node."""
+        self.roles[role] = RemoteRole(self, role, home)
+        self.node.directory.add_remote(self.roles[role])
+
+    def unbind(self, role: RoleId, error: RoleLost) -> None:
+        """Take note that a role on another node has ended."""
+        remote = self.roles.pop(role, None)
+        if remote is not None:
+            remote.lose(error)
+            self.node.directory.remove_remote(remote, error)
+
+    def speaks_for(self, peer: str, role: RoleId) -> bool:
+        """Say whether a node may send messages of a role: it holds it, as far as is known here."""
+        remote = self.roles.get(role)
+        return remote is not None and remote.home == peer
+
+    # ------------------------------------------------------------------------------------------ links
+
+    def join(self, peer: str, link: Wire) -> None:
+        """Use a link to a node; what it sends is taken from now on."""
+        self._links[peer] = link
+        inbound = self._inbound[peer] = Inbound(self, peer)
+        link.on_frame = lambda frame, segments: self._received(inbound, frame, segments)
+
+    def leave(self, peer: str, why: str) -> None:
+        """Take a node for lost, with all its roles."""
+        self._links.pop(peer, None)
+        inbound = self._inbound.pop(peer, None)
+        with self.node.directory.bulk():
+            for role in [role for role, remote in self.roles.items() if remote.home == peer]:
+                self.unbind(role, NodeLost(role, why, "none"))
+        if inbound is not None:
+            inbound.lose()
+
+    def send(self, peer: str, frame: f.Frame, segments: Sequence[Segment] = ()) -> None:
+        """Send a frame to a node; to one that is lost, nothing goes."""
+        link = self._links.get(peer)
+        if link is not None:
+            link.send(frame, segments)
+
+    def number(self, asker: Any) -> int:
+        """Return the number of a new request, whose answers go to `asker`."""
+        number = next(self._numbers)
+        self._asked[number] = asker
+        return number
+
+    def forget(self, number: int) -> None:
+        """Expect no more answers to a request."""
+        self._asked.pop(number, None)
+
+    def encoded(self, item: Any, where: str) -> list[Segment]:
+        """Return an item as segments; an item that goes to many is encoded once."""
+        if self._last is None or self._last[0] is not item:
+            self._last = (item, encode(item, where=where))
+        return self._last[1]
+
+    # ------------------------------------------------------------------------------------------ frames
+
+    def _received(self, inbound: Inbound, frame: f.Frame, segments: list[memoryview]) -> None:
+        """Give a frame to whom it concerns; an answer nobody waits for any more is dropped."""
+        match frame:
+            case f.Call():
+                inbound.call(frame, segments)
+            case f.Put():
+                inbound.put(frame, segments)
+            case f.Cancel(id=number):
+                inbound.cancel(number)
+            case f.Credit(id=number, count=count):
+                inbound.credit(number, count)
+            case f.EventCredit(id=number, count=count):
+                inbound.event_credit(number, count)
+            case f.Subscribe():
+                inbound.subscribe(frame)
+            case f.Unsubscribe(id=number):
+                inbound.unsubscribe(number)
+            case f.Ready():
+                self._ready(frame)
+            case _:
+                self._answer(frame, segments)
+
+    def _ready(self, frame: f.Ready) -> None:
+        remote = self.roles.get(RoleId(frame.to))
+        if remote is not None:
+            remote.ready(frame.channel, RoleId(frame.caller))
+
+    def _answer(self, frame: Any, segments: list[memoryview]) -> None:
+        asker = self._asked.get(frame.id)
+        if asker is None:
+            return
+        match frame:
+            case f.Reply(id=number):
+                asker.replied(number, segments)
+            case f.Failed(id=number, error=error):
+                asker.failed(number, error)
+            case f.Cancelled(id=number):
+                asker.cancelled(number)
+            case f.Full(id=number):
+                asker.full(number)
+            case f.Admitted(id=number):
+                asker.admitted(number)
+            case f.Progress(id=number):
+                asker.progress(number, segments)
+            case f.Item(id=number):
+                asker.item(number, segments)
+            case f.Event(id=number):
+                asker.event(number, segments)

@@ -1,0 +1,286 @@
+"""Roles on other nodes, as seen from here: their channels take messages as local ones do, and send them on a link."""
+
+from __future__ import annotations
+
+import asyncio
+import typing
+from collections.abc import Mapping
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import msgspec
+
+from rolecall.core.channels import Channel
+from rolecall.core.context import Handling, chain
+from rolecall.core.errors import DeadlineExceeded, NodeLost, RoleLost
+from rolecall.core.ids import RoleId
+from rolecall.core.inboxes import Inbox
+from rolecall.core.policies import ChannelOptions
+from rolecall.core.signatures import Signature
+from rolecall.core.topics import Topic
+from rolecall.runtime.calls import PARKED, RUNNING, Invocation
+from rolecall.runtime.lines import OutLine
+from rolecall.runtime.remote_inboxes import RemoteBox
+from rolecall.runtime.remote_topics import RemoteTopic
+from rolecall.runtime.wire_errors import from_wire
+from rolecall.wire import ArgsCodec, Segment, decode
+from rolecall.wire.frames import Call, CallKind, Cancel, Credit
+
+if TYPE_CHECKING:
+    from rolecall.runtime.network import Network
+    from rolecall.runtime.node import Node
+
+__all__ = ("DistantHandling", "RemoteChannel", "RemoteRole", "chain_keys")
+
+KINDS: Mapping[str, CallKind] = {"service": "call", "task": "start", "stream": "stream"}
+
+
+class RemoteRole:
+    """A role that lives on another node."""
+
+    def __init__(self, network: Network, role: RoleId, home: str) -> None:
+        self.network, self.id, self.home = network, role, home
+        self.node: Node = network.node
+        self.channels: dict[tuple[type, str], RemoteChannel] = {}
+        self._topics: dict[str, RemoteTopic] = {}
+        self._boxes: dict[str, RemoteBox] = {}
+        self.lost: RoleLost | None = None
+
+    def channel(self, owner: type, declared: Channel[Any, Any]) -> RemoteChannel:
+        """Return a channel of the role, typed as the class `owner` declares it."""
+        key = (owner, declared.name)
+        found = self.channels.get(key)
+        if found is None:
+            found = self.channels[key] = RemoteChannel(self, owner, declared)
+        return found
+
+    def topic(self, topic: Topic[Any]) -> RemoteTopic:
+        """Return a topic of the role."""
+        if topic.name not in self._topics:
+            self._topics[topic.name] = RemoteTopic(self.network, self.id, self.home, topic)
+        return self._topics[topic.name]
+
+    def box(self, inbox: Inbox[Any]) -> RemoteBox:
+        """Return an inbox of the role."""
+        if inbox.name not in self._boxes:
+            self._boxes[inbox.name] = RemoteBox(self, inbox.name)
+        return self._boxes[inbox.name]
+
+    def ready(self, name: str, caller: RoleId) -> None:
+        """Send what was kept for a channel or inbox."""
+        for (_, channel), end in self.channels.items():
+            if channel == name:
+                end.ready(caller)
+        if name in self._boxes:
+            self._boxes[name].ready(caller)
+
+    def lost_error(self, effect: str) -> RoleLost:
+        """Return the error for those who reach for the role after it was lost."""
+        lost = self.lost
+        return NodeLost(self.id, f"node {self.home} is gone", effect) if lost is None else lost.copied()
+
+    def lose(self, error: RoleLost) -> None:
+        """End every message under way to the role."""
+        self.lost = error
+        for channel in self.channels.values():
+            channel.close(type(error), error.why)
+        for box in self._boxes.values():
+            box.close(error)
+
+
+class RemoteChannel:
+    """A channel of a role on another node; to its callers it is what a `Dispatcher` is."""
+
+    def __init__(self, remote: RemoteRole, owner: type, declared: Channel[Any, Any]) -> None:
+        self.instance, self.name, self.kind = remote, declared.name, declared.kind
+        self.where = f"{remote.id}.{declared.name}"
+        self.signature: Signature = declared.signature(owner)
+        # Who may call, and what gives way when the mailbox is full, is decided where the role is.
+        self.options: ChannelOptions = msgspec.structs.replace(declared.options, allow=None)
+        self.closed = False
+        self._codec = ArgsCodec(
+            self.signature.channel, [(p.name, p.hint, p.optional) for p in self.signature.parameters]
+        )
+        self._lines: dict[RoleId, OutLine[Invocation]] = {}
+        self._under_way: dict[int, tuple[Invocation, int]] = {}
+        self._segments: dict[Invocation, list[Segment]] = {}
+
+    # ------------------------------------------------------------------------------------------ sending
+
+    def submit(self, invocation: Invocation) -> None:
+        """Send a message, or keep it while the other side is full; never waits.
+
+        Raises:
+            NodeLost: the other node is gone.
+            NotEncodable: an argument cannot travel.
+        """
+        if self.closed:
+            raise self.instance.lost_error("none")
+        self._segments[invocation] = self._codec.encode(invocation.args, invocation.kwargs)
+        if not self._line(invocation.caller).submit(invocation):
+            self._park(invocation)
+
+    def forget(self, invocation: Invocation) -> None:
+        """Drop a message that is kept here; one that has a number is sent empty, since the other side counts."""
+        if self._line(invocation.caller).forget(invocation):
+            self._segments.pop(invocation, None)
+        else:
+            self._segments[invocation] = []
+
+    def interrupt(self, invocation: Invocation) -> None:
+        """Have the handler cancelled; the message ends when the other side says that it has stopped."""
+        for number, (under_way, _) in self._under_way.items():
+            if under_way is invocation:
+                self.instance.network.send(self.instance.home, Cancel(number))
+                return
+
+    def _line(self, caller: RoleId) -> OutLine[Invocation]:
+        line = self._lines.get(caller)
+        if line is None:
+            line = self._lines[caller] = OutLine(self._send)
+        return line
+
+    def _park(self, invocation: Invocation) -> None:
+        invocation.state = PARKED
+        if invocation.admission is None:
+            invocation.admission = asyncio.get_running_loop().create_future()
+
+    def _send(self, invocation: Invocation, order: int) -> None:
+        number = self.instance.network.number(self)
+        self._under_way[number] = (invocation, order)
+        given_up = not (segments := self._segments[invocation])
+        if not given_up:
+            invocation.state, invocation.worker = RUNNING, self
+            if self.kind == "task" and invocation.admission is None:
+                invocation.admission = asyncio.get_running_loop().create_future()
+        if invocation.items is not None:
+            invocation.items.on_read = lambda: self._grant(number)
+        frame = Call(
+            id=number,
+            to=self.instance.id,
+            channel=self.name,
+            caller=invocation.caller,
+            order=order,
+            remaining_s=-1.0 if given_up else _remaining_s(invocation.deadline),
+            chain=chain_keys(invocation.parent),
+            kind=KINDS[self.kind],
+            window=invocation.items.window if invocation.items is not None else 0,
+        )
+        self.instance.network.send(self.instance.home, frame, segments)
+
+    def _grant(self, number: int) -> None:
+        if number in self._under_way:
+            self.instance.network.send(self.instance.home, Credit(number, 1))
+
+    # ------------------------------------------------------------------------------------------ answers
+
+    def replied(self, number: int, segments: list[memoryview]) -> None:
+        """End a message with its result."""
+        invocation = self._settle(number)
+        if invocation is None:
+            return
+        try:
+            hint = Any if invocation.items is not None else self.signature.result
+            invocation.finish(decode(segments, hint, where=f"{self.where}: result"))
+        except Exception as error:
+            invocation.fail(error)
+
+    def failed(self, number: int, error: Any) -> None:
+        """End a message with the handler's error."""
+        invocation = self._settle(number)
+        if invocation is None:
+            return
+        rebuilt = from_wire(error)
+        if invocation.cancel_asked and isinstance(rebuilt, DeadlineExceeded):
+            invocation.end_cancelled()
+        else:
+            invocation.fail(rebuilt)
+
+    def cancelled(self, number: int) -> None:
+        """End a message that was given up or was too late."""
+        invocation = self._settle(number)
+        if invocation is not None:
+            invocation.end_cancelled()
+
+    def full(self, number: int) -> None:
+        """Keep a message that the other side had no room for."""
+        if number not in self._under_way:
+            return
+        invocation, order = self._under_way.pop(number)
+        self.instance.network.forget(number)
+        self._line(invocation.caller).refused(invocation, order)
+        if invocation.state != RUNNING or invocation.cancel_asked:
+            self._segments[invocation] = []
+            invocation.end_cancelled()
+        else:
+            self._park(invocation)
+
+    def ready(self, caller: RoleId) -> None:
+        """Send what was kept."""
+        if caller in self._lines:
+            self._lines[caller].ready()
+
+    def progress(self, number: int, segments: list[memoryview]) -> None:
+        """Pass on a progress report."""
+        if number in self._under_way:
+            invocation, _ = self._under_way[number]
+            if invocation.reports is not None:
+                hint = self.options.progress or Any
+                invocation.reports.add(decode(segments, hint, where=f"{self.where}: progress"))
+
+    def admitted(self, number: int) -> None:
+        """Take note that the mailbox has taken a task."""
+        if number in self._under_way:
+            invocation, _ = self._under_way[number]
+            if invocation.admission is not None and not invocation.admission.done():
+                invocation.admission.set_result(True)
+
+    def item(self, number: int, segments: list[memoryview]) -> None:
+        """Pass on an item of a stream."""
+        hint = (typing.get_args(self.signature.result) or (Any,))[0]
+        if number in self._under_way:
+            invocation, _ = self._under_way[number]
+            if invocation.items is not None:
+                invocation.items.arrived(decode(segments, hint, where=f"{self.where}: item"))
+
+    def close(self, error_class: type[RoleLost], why: str) -> None:
+        """End every message: the other side is gone."""
+        self.closed = True
+        for number, (invocation, _) in list(self._under_way.items()):
+            self.instance.network.forget(number)
+            invocation.lose(why, error_class)
+        for invocation in list(self._segments):
+            if invocation.state == PARKED:
+                invocation.lose(why, error_class)
+        self._under_way.clear()
+        self._segments.clear()
+
+    def _settle(self, number: int) -> Invocation | None:
+        under_way = self._under_way.pop(number, None)
+        self.instance.network.forget(number)
+        if under_way is None:
+            return None
+        self._segments.pop(under_way[0], None)
+        return under_way[0]
+
+
+class DistantHandling:
+    """A call on another node, in the chain of calls that led to one here."""
+
+    def __init__(self, key: str, parent: Handling | None) -> None:
+        self.key, self.parent = key, parent
+        self.where = key.partition(" ")[2]
+        self.caller = RoleId(self.where.rpartition(".")[0])
+
+    def report(self, progress: Any) -> None:
+        """Do nothing: it reports where it runs."""
+
+
+def chain_keys(parent: Handling | None) -> list[str]:
+    """Return the keys of the calls that wait for one, innermost first, as they travel."""
+    return [handling.key for handling in chain(parent)]
+
+
+def _remaining_s(deadline: float) -> float | None:
+    return None if deadline == inf else deadline - anyio.current_time()

@@ -1,0 +1,105 @@
+"""Inboxes of roles on other nodes: messages go out in order, and their senders wait until they are in."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from rolecall.core.errors import RoleLost
+from rolecall.core.ids import RoleId
+from rolecall.runtime.buffers import Admission
+from rolecall.runtime.lines import OutLine
+from rolecall.runtime.wire_errors import from_wire
+from rolecall.wire import Segment
+from rolecall.wire import frames as f
+
+if TYPE_CHECKING:
+    from rolecall.runtime.remote import RemoteRole
+
+__all__ = ("RemoteBox",)
+
+
+class _Message:
+    __slots__ = ("caller", "future", "segments")
+
+    def __init__(self, caller: RoleId, segments: list[Segment]) -> None:
+        self.caller, self.segments = caller, segments
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+
+class RemoteBox:
+    """An inbox of a role on another node."""
+
+    def __init__(self, remote: RemoteRole, name: str) -> None:
+        self._remote, self._name = remote, name
+        self._lines: dict[RoleId, OutLine[_Message]] = {}
+        self._under_way: dict[int, tuple[_Message, int]] = {}
+        self._kept: set[_Message] = set()
+
+    def offer(self, caller: RoleId, item: Any) -> Admission:
+        """Send a message of a role here; the wait ends when it is in the inbox.
+
+        A message that is on its way cannot be taken back: whoever leaves the wait does not know whether it is in.
+        """
+        where = f"{self._remote.id}.{self._name}: message"
+        message = _Message(caller, self._remote.network.encoded(item, where))
+        if not self._line(caller).submit(message):
+            self._kept.add(message)
+        return Admission(message.future, partial(self._withdraw, message))
+
+    def admitted(self, number: int) -> None:
+        """End the wait of a message."""
+        found = self._settle(number)
+        if found is not None and not found.future.done():
+            found.future.set_result(None)
+
+    def failed(self, number: int, error: f.WireError) -> None:
+        """End the wait of a message with an error."""
+        found = self._settle(number)
+        if found is not None and not found.future.done():
+            found.future.set_exception(from_wire(error))
+
+    def full(self, number: int) -> None:
+        """Keep a message until its turn comes."""
+        found = self._under_way.pop(number, None)
+        self._remote.network.forget(number)
+        if found is not None:
+            self._line(found[0].caller).refused(*found)
+
+    def ready(self, caller: RoleId) -> None:
+        """Send what was kept."""
+        if caller in self._lines:
+            self._lines[caller].ready()
+
+    def close(self, error: RoleLost) -> None:
+        """End every wait: the role is gone."""
+        for message in (*self._kept, *(message for message, _ in self._under_way.values())):
+            if not message.future.done():
+                message.future.set_exception(error.copied())
+        for number in self._under_way:
+            self._remote.network.forget(number)
+        self._under_way.clear()
+        self._kept.clear()
+
+    def _line(self, caller: RoleId) -> OutLine[_Message]:
+        line = self._lines.get(caller)
+        if line is None:
+            line = self._lines[caller] = OutLine(self._send)
+        return line
+
+    def _send(self, message: _Message, order: int) -> None:
+        self._kept.discard(message)
+        number = self._remote.network.number(self)
+        self._under_way[number] = (message, order)
+        frame = f.Put(number, self._remote.id, self._name, message.caller, order)
+        self._remote.network.send(self._remote.home, frame, message.segments)
+
+    def _withdraw(self, message: _Message) -> None:
+        if self._line(message.caller).forget(message):
+            self._kept.discard(message)
+
+    def _settle(self, number: int) -> _Message | None:
+        found = self._under_way.pop(number, None)
+        self._remote.network.forget(number)
+        return found[0] if found is not None else None

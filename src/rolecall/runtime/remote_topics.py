@@ -1,0 +1,127 @@
+"""Topics between nodes: the emitter's end of a subscription from elsewhere, and the subscriber's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from rolecall.core.conditions import Conditions, compile_conditions
+from rolecall.core.ids import RoleId
+from rolecall.core.topics import Topic
+from rolecall.runtime.buffers import Admission
+from rolecall.runtime.wire_errors import from_wire
+from rolecall.wire import decode, size_bytes
+from rolecall.wire import frames as f
+
+if TYPE_CHECKING:
+    from rolecall.runtime.network import Network
+    from rolecall.runtime.topics import Sink
+
+__all__ = ("RemoteTopic", "WireSink")
+
+WINDOW = 16
+"""Events that may be on their way to a subscriber that has not yet taken them in."""
+
+
+class WireSink:
+    """A subscriber on another node, at the topic: sends what it has credit for, keeps a bounded number beyond."""
+
+    def __init__(self, network: Network, peer: str, frame: f.Subscribe) -> None:
+        self._network, self._peer, self._number = network, peer, frame.id
+        self.where = f"{frame.subscriber}: subscription to {frame.topic}"
+        self.subscriber = RoleId(frame.subscriber)
+        self.overflow, self.capacity = frame.overflow, max(1, frame.capacity)
+        where = dict(frame.where)
+        topic = network.node.local_topic(RoleId(frame.to), frame.topic).declaration
+        self.condition: Conditions | None = compile_conditions(where, topic.type, None, self.where) if where else None
+        self._credit = WINDOW
+        self._kept: deque[tuple[Any, asyncio.Future[None] | None]] = deque()
+
+    def offer(self, source: RoleId, item: Any, size: int) -> Admission | None:
+        """Send an event, or keep it; return its wait when its emitter must wait."""
+        if self._credit > 0 and not self._kept:
+            self._forward(item)
+            return None
+        if self.overflow == "wait":
+            return self._wait(item)
+        while len(self._kept) >= (1 if self.overflow == "latest" else self.capacity):
+            self._kept.popleft()
+        self._kept.append((item, None))
+        return None
+
+    def grant(self, count: int) -> None:
+        """Let so many more go."""
+        self._credit += count
+        while self._credit > 0 and self._kept:
+            item, waiting = self._kept.popleft()
+            self._forward(item)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None)
+
+    def close(self) -> None:
+        """Let go whoever waits: the subscriber has left."""
+        for _, waiting in self._kept:
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None)
+        self._kept.clear()
+
+    def _wait(self, item: Any) -> Admission:
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (item, future)
+        self._kept.append(entry)
+        return Admission(future, partial(self._withdraw, entry))
+
+    def _withdraw(self, entry: tuple[Any, asyncio.Future[None] | None]) -> None:
+        if entry in self._kept:
+            self._kept.remove(entry)
+
+    def _forward(self, item: Any) -> None:
+        self._credit -= 1
+        self._network.send(self._peer, f.Event(self._number), self._network.encoded(item, self.where))
+
+
+class RemoteTopic:
+    """A topic of a role on another node, at its subscribers: what `OwnTopic` is where the role is."""
+
+    def __init__(self, network: Network, role: RoleId, home: str, topic: Topic[Any]) -> None:
+        self._network, self._role, self._home, self.declaration = network, role, home, topic
+        self._sinks: dict[Sink, int] = {}
+
+    def attach(self, sink: Sink, condition: Conditions | None) -> None:
+        """Subscribe a sink; its conditions are checked at the source."""
+        number = self._network.number(self)
+        self._sinks[sink] = number
+        where = list(getattr(condition, "where", {}).items())
+        name = self.declaration.name
+        frame = f.Subscribe(number, self._role, name, sink.subscriber, where, sink.capacity, sink.overflow)
+        self._network.send(self._home, frame)
+
+    def detach(self, sink: Sink) -> None:
+        """End the subscription of a sink."""
+        number = self._sinks.pop(sink, None)
+        if number is not None:
+            self._network.forget(number)
+            self._network.send(self._home, f.Unsubscribe(number))
+
+    def event(self, number: int, segments: list[memoryview]) -> None:
+        """Pass an event to its sink, and give credit for another when it is taken in."""
+        sink = next((sink for sink, own in self._sinks.items() if own == number), None)
+        if sink is None:
+            return
+        item = decode(segments, self.declaration.type, where=f"{self._role}.{self.declaration.name}: event")
+        admission = sink.offer(self._role, item, size_bytes(item))
+        if admission is None:
+            self._credit(number)
+        else:
+            admission.future.add_done_callback(lambda _: self._credit(number))
+
+    def failed(self, number: int, error: f.WireError) -> None:
+        """Say that a subscription was refused."""
+        problem = from_wire(error)
+        self._network.node.bury("subscription", self._role, self.declaration.name, problem)
+
+    def _credit(self, number: int) -> None:
+        if number in self._sinks.values():
+            self._network.send(self._home, f.EventCredit(number, 1))
