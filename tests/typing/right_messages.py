@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import assert_type
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 import rolecall as rc
 
@@ -19,6 +21,9 @@ class Chunk(msgspec.Struct, frozen=True):
     data: rc.Tensors
 
 
+class LastChunk(Chunk, frozen=True): ...
+
+
 class Learner(rc.Role):
     trained = rc.Topic(Report)
     chunks = rc.Inbox(Chunk, key=lambda c: c.step)
@@ -31,6 +36,16 @@ class Learner(rc.Role):
 
 class Trainer(Learner):
     numbers = rc.Topic(int)
+    vectors = rc.Topic(npt.NDArray[np.float64])
+    lists = rc.Inbox(list[Report])
+    either: rc.Inbox[Report | Chunk] = rc.Inbox(Report | Chunk)
+    maybe: rc.Topic[Report | None] = rc.Topic(Report | None)
+
+    async def main(self) -> None:
+        await self.vectors.emit(np.zeros(3))
+        await self.maybe.emit(None)
+        assert_type(await self.lists.take(), list[Report])
+        assert_type(await self.either.take(), Report | Chunk)
 
 
 class Monitor(rc.Role):
@@ -68,10 +83,15 @@ class Monitor(rc.Role):
         async with self.learner.trained.subscribe() as of_one:
             assert_type(await of_one.take(), tuple[rc.RoleId, Report])
 
+    async def unions(self) -> None:
+        async with self.trainers.subscribe(Trainer.maybe) as reports:
+            assert_type(reports.drain(), list[tuple[rc.RoleId, Report | None]])
+        await self.trainers.put(Trainer.either, Report(1, 0.5))
+
     async def put(self, params: rc.Tensors) -> None:
         await self.learner.chunks.put(Chunk(1, params))
         await self.learners.put(Learner.chunks, Chunk(1, params))
-        await self.trainers.put(Learner.chunks, Chunk(1, params))
+        await self.trainers.put(Learner.chunks, LastChunk(1, params))
 
 
 class RingWorker(rc.Role):

@@ -27,8 +27,13 @@ class Learner(rc.Role):
 class Trainer(Learner):
     trained = rc.Topic(Report)
     stages = rc.Inbox(str)
+    # A union needs an annotation; to mypy, this is an inbox of reports.
+    either = rc.Inbox(Report | Chunk)  # pyright: ignore[reportUnknownVariableType]
+    number: rc.Inbox[int] = rc.Inbox(str)  # type: ignore[arg-type]  # pyright: ignore[reportAssignmentType]
+    maybe: rc.Topic[Report | None] = rc.Topic(Report | None)
 
     async def main(self) -> None:
+        await self.maybe.emit(0.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         await self.trained.emit(0.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         await self.trained.emit(Report(0.5), Report(0.4))  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 

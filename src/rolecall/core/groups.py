@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, TypeAlias, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, cast, get_args
 
 import msgspec
 
 from rolecall.core.channels import Bound
-from rolecall.core.ends import Endpoint, GroupCall, InboxEnd, Subscription, TopicEnd
+from rolecall.core.ends import Endpoint, GroupCall, Subscription, TopicEnd
 from rolecall.core.errors import RelationshipError
 from rolecall.core.ids import RoleId
 from rolecall.core.policies import EventOverflow
@@ -23,6 +23,7 @@ __all__ = ("Group", "Late", "Within")
 P = ParamSpec("P")
 T = TypeVar("T")
 M = TypeVar("M")
+M_contra = TypeVar("M_contra", contravariant=True)
 RoleT = TypeVar("RoleT")
 Role_co = TypeVar("Role_co", covariant=True)
 EventHandler: TypeAlias = Callable[[Any, RoleId, M], Coroutine[Any, Any, None]]
@@ -64,6 +65,12 @@ class Within(msgspec.Struct, frozen=True):
             raise ValueError(f"within(deadline_s={self.deadline_s}): give a number of seconds above 0")
         if self.late not in get_args(Late):
             raise ValueError(f"within(late={self.late!r}): give one of {', '.join(get_args(Late))}")
+
+
+class _Puttable(Protocol[M_contra]):
+    """An inbox of another role: it takes what is put into it, be it of a subclass of what it is declared for."""
+
+    def put(self, item: M_contra, /) -> Coroutine[Any, Any, None]: ...
 
 
 class Group(Generic[Role_co]):
@@ -196,7 +203,7 @@ class Group(Generic[Role_co]):
             self._relationship, {role: plan(role) for role in self._ids}, self._within
         )
 
-    async def put(self: Group[RoleT], inbox: Callable[[RoleT], InboxEnd[M]], item: M) -> None:
+    async def put(self: Group[RoleT], inbox: Callable[[RoleT], _Puttable[M]], item: M) -> None:
         """Put a message into the inbox of every member; returns when all have admitted it.
 
         Raises:
