@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import rolecall as rc
 from rolecall.core.errors import ConfigError
@@ -31,7 +31,16 @@ def model_element(model: AnyModel) -> rc.ElementSpec:
         return rc.ElementSpec(class_=model) if isinstance(model, type) else rc.ElementSpec(value=model)
     if not callable(model):
         raise ConfigError("model", f"found {type(model).__name__}, expected an nn.Module, a Model or a class of either")
-    return rc.ElementSpec(class_=TorchModel, options={"module": model})
+    return rc.ElementSpec(factory=made_model, options={"make": model})
+
+
+def made_model(make: Any, seed: int = 0) -> Model:
+    """Return a model from a module, its class, or a function that makes a module or a `Model`."""
+    if not isinstance(make, type) and not hasattr(make, "state_dict"):
+        made = make()
+        if _is_model(made):
+            return cast(Model, made)
+    return TorchModel(make, seed=seed)
 
 
 def client_data(data: str | Dataset | Sequence[Dataset], partition: str, clients: int | None) -> list[rc.ElementSpec]:

@@ -40,6 +40,10 @@ class _Unhosted:
 def _keep_channels(cls: type) -> None:
     """Let an undecorated override of a channel stay that channel."""
     for name, value in list(vars(cls).items()):
+        if isinstance(value, Channel) and value.name != name:  # `collect = train`: one handler, two channels
+            value = value.overridden(value.handler)
+            value.__set_name__(cls, name)
+            setattr(cls, name, value)
         inherited = next((vars(base)[name] for base in cls.__mro__[1:] if name in vars(base)), None)
         if isinstance(inherited, Channel) and callable(value) and not isinstance(value, Channel):
             channel = inherited.overridden(value)

@@ -221,6 +221,7 @@ class _Check:
         for key, targets in self.app.relationships.items():
             roles = [role for role in self.classes if applies(key, role)]
             known = {name for role in roles for name in _known(self.classes[role])}
+            known |= {"manager"} if "/" not in key else set()  # of the nodes' own roles
             known |= {target.alias for target in targets.values() if isinstance(target, Alias)}
             for name in targets:
                 if roles and name not in known:

@@ -44,6 +44,7 @@ class LocalEngine:
         self._deployed, self._observers, self._checked, self._stop = deployed, observers, checked, stop
         self._app = deployed.app
         self._directory = Directory()
+        self._began_s = anyio.current_time()
         self._routines = 0
         self._quiet = anyio.Event()
         self._failure: Exception | None = None
@@ -78,7 +79,7 @@ class LocalEngine:
 
     async def _open(self, name: str, tasks: Any) -> Node:
         """Open a node in a task of its own, so that the scopes of nodes do not nest."""
-        node = Node(name, self._directory, self._options(name), self._observers)
+        node = Node(name, self._directory, self._options(name), self._observers, began_s=self._began_s)
         opened = anyio.Event()
 
         async def keep() -> None:
@@ -133,7 +134,7 @@ class LocalEngine:
                 starting.start_soon(start, instance)
         for instance, error in errors:
             if not self._tolerates(instance.id):
-                raise self._failure_of(instance.id, "setup", error) from error
+                raise self._failure_of(instance.id, "setup", error)
             self._say("error", instance.id, f"failed in setup: {error}")
 
     def _tolerates(self, role: RoleId) -> bool:
@@ -143,7 +144,11 @@ class LocalEngine:
     @staticmethod
     def _failure_of(role: str, phase: str, error: Exception) -> Exception:
         """Return what to raise: what the user configured wrongly speaks for itself."""
-        return error if isinstance(error, CallerError) and phase == "setup" else ApplicationFailed(role, phase, error)
+        if isinstance(error, CallerError) and phase == "setup":
+            return error
+        failure = ApplicationFailed(role, phase, error)
+        failure.__cause__ = error
+        return failure
 
     # ------------------------------------------------------------------------------------------ work
 
@@ -198,8 +203,7 @@ class LocalEngine:
         if self._tolerates(role):
             self._say("error", role, f"failed in {phase}: {type(error).__name__}: {error}")
         elif self._failure is None:
-            self._failure = ApplicationFailed(role, phase, error)
-            self._failure.__cause__ = error
+            self._failure = self._failure_of(role, phase, error)
             self._failed.set()
 
     def _routine_ended(self) -> None:
@@ -257,7 +261,7 @@ class LocalEngine:
 
     def _say(self, level: str, source: str, text: str) -> None:
         for observer in self._observers:
-            observer(LogLine(0.0, level, source, text))
+            observer(LogLine(anyio.current_time() - self._began_s, level, source, text))
 
 
 async def _either(event: anyio.Event, ends: anyio.Event) -> None:

@@ -1,19 +1,13 @@
 """Values that differ from node to node, as they are written in options and in the properties of nodes.
 
-===================================================  =========================================================
-`$ordinal`                                           index (from 0) of the node among those its key matched
-`$count`                                             how many nodes the key matched
-`$node`, `$role`, `$seed`                            the node's name, the role's id, the application's seed
-`part-$ordinal.npz`                                  any of these inside a text; `$$` is a dollar sign
-`{$random: {uniform: [0.5, 2.0]}}`                   a real number, from low to high
-`{$random: {loguniform: [1e-4, 1e-1]}}`              a real number, all orders of magnitude equally likely
-`{$random: {integers: [1, 10]}}`                     a whole number, both ends included
-`{$random: {choice: [sgd, adam]}}`                   one item of a list
-`{$range: {from: 1, to: 9, step: 2}}`                1 for the first node, 3 for the next, ...; `to` may be
-left out `{$cycle: [a, b]}`, `{$cycle: {from: 1, to: 4}}`     one for each node in order, from the start again
-at the end `{$import: "torch.nn:ReLU"}`                         a Python object by name, imported when the
-role is built ===================================================
-=================================================================
+- `$ordinal`: the index (from 0) of the node among those its key matched; `$count`: how many those are.
+- `$node`, `$role`, `$seed`: the node's name, the role's id, the application's seed.
+- `part-$ordinal.npz`: any of these inside a text; `$$` is a dollar sign.
+- `{$random: {uniform: [0.5, 2.0]}}`: a real number; `loguniform`: all orders of magnitude equally likely.
+- `{$random: {integers: [1, 10]}}`: a whole number, ends included; `{$random: {choice: [sgd, adam]}}`: one of a list.
+- `{$range: {from: 1, to: 9, step: 2}}`: 1 for the first node, 3 for the next, and so on; `to` may be left out.
+- `{$cycle: [a, b]}`, `{$cycle: {from: 1, to: 4}}`: one for each node in order, from the start again at the end.
+- `{$import: "torch.nn:ReLU"}`: a Python object by name, imported when the role is built.
 
 A random value depends on the seed, the role (or node) and the key alone: not on other values, nor on their
 order.

@@ -60,6 +60,8 @@ class Node:
     def __init__(
         self, name: str, directory: Directory | None = None, options: NodeOptions | None = None,
         observers: Sequence[Observer] = (),
+        *,
+        began_s: float | None = None,
     ) -> None:  # fmt: skip
         self.name = name
         self.native_id = RoleId(f"{name}/{NATIVE}")
@@ -77,7 +79,7 @@ class Node:
         self.network: Network | None = None
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self.began_s = self._loop.time()
+        self.began_s = self._loop.time() if began_s is None else began_s
         self._tasks = anyio.create_task_group()
         self._instances: dict[RoleId, RoleInstance] = {}
         self._numbers = itertools.count(1)
@@ -88,7 +90,6 @@ class Node:
         if self.name in self.directory.nodes:
             raise ConfigError(f"node {self.name!r}", "there is already a node of this name", hint="Choose another")
         await self._tasks.__aenter__()
-        self.began_s = self._loop.time()
         self.directory.nodes[self.name] = self
         self.native = self.host(Hosting(id=self.native_id, role_class=Native))
         await self.native.start()
@@ -219,7 +220,7 @@ class Node:
 
     @property
     def time_s(self) -> float:
-        """Seconds since the node began."""
+        """Seconds since the run began (or the node, where nobody said when that was)."""
         return self._loop.time() - self.began_s
 
     def on_loop(self, function: Callable[..., None], *args: Any) -> None:
