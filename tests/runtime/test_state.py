@@ -155,7 +155,7 @@ def test_a_missing_snapshot_is_an_error_of_data(tmp_path: Path) -> None:
 
 
 def test_what_is_no_struct_is_no_state() -> None:
-    with pytest.raises(rc.DeclarationError, match="dict is no msgspec.Struct"):
+    with pytest.raises(rc.DeclarationError, match=r"dict is no msgspec\.Struct"):
         rc.State(dict)  # type: ignore[type-var]
 
 

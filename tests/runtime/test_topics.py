@@ -342,7 +342,7 @@ async def test_subscribers_come_and_go_while_events_flow(world, settle) -> None:
         async def flow() -> None:
             for number in range(200):
                 await source.done.emit(Report(number))
-                await anyio.sleep(0)
+                await settle(1)
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(flow)
