@@ -575,6 +575,53 @@ async def test_what_is_raised_inside_a_node_leaves_as_it_is() -> None:
             raise KeyError("mine")
 
 
+class Leaver(rc.Role):
+    """Says goodbye to its peer, and is called by it until then."""
+
+    peer: Leaver = rc.one()
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    @rc.service(concurrent=True)
+    async def greet(self, word: str) -> str:
+        self.events.append(word)
+        return word
+
+    @rc.service
+    async def wait(self) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            self.events.append("cancelled")
+
+    async def main(self) -> None:
+        try:
+            await self.peer.wait()
+        except rc.RoleLost as error:
+            self.events.append(f"lost {error.role}")
+            raise
+
+    async def teardown(self) -> None:
+        if self.id == "a/two":
+            await self.peer.greet("goodbye")
+
+
+async def test_a_node_that_is_cancelled_ends_its_roles_in_order(world, settle) -> None:
+    """The cancellation reaches the body; the roles live until they are stopped, one after the other."""
+    with anyio.CancelScope() as scope:
+        async with world(peer="a/one") as w:
+            roles = [await w.role(f"a/{name}", Leaver) for name in ("one", "two")]
+            w.instance("a/two").start_main(lambda error: None)
+            await settle()
+            scope.cancel()
+            await anyio.sleep_forever()
+    assert scope.cancelled_caught
+    assert roles[0].events == ["cancelled", "goodbye"]
+    assert roles[1].events == []
+    assert w.statuses("a/one")[-1] == w.statuses("a/two")[-1] == "stopped"
+
+
 async def test_two_nodes_of_one_name_are_refused() -> None:
     directory = Directory()
     async with Node("a", directory):

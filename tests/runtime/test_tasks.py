@@ -65,6 +65,14 @@ class Worker(rc.Role):
         raise Broken("no such luck")
 
     @rc.task
+    async def refuse(self) -> None:
+        raise rc.Refused("not today")
+
+    @rc.task(overflow="latest")
+    async def newest(self) -> None:
+        await self.gate.wait()
+
+    @rc.task
     async def fail_on_cancel(self) -> None:
         try:
             await anyio.sleep_forever()
@@ -358,3 +366,26 @@ async def test_a_failure_after_the_wait_was_left_is_a_dead_letter(world, settle)
         del handle
         gc.collect()
         assert [x.reason for x in w.letters] == ["Broken: while tidying up"]
+
+
+async def test_a_refusal_or_a_displacement_that_nobody_asks_for_is_none(world, settle) -> None:
+    async with world() as w:
+        worker, client = await opened(w)
+        await client.worker.refuse.start()
+        for _ in range(3):
+            await client.worker.newest.start()
+        await settle()
+        worker.gate.set()
+        await settle()
+        gc.collect()
+        assert w.letters == []
+
+
+async def test_progress_may_be_left_and_taken_up_again(world) -> None:
+    async with world() as w:
+        _, client = await opened(w)
+        handle = await client.worker.count.start(5)
+        async for number in handle:
+            if number == 1:
+                break
+        assert [number async for number in handle] == [2, 3, 4]

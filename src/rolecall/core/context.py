@@ -37,8 +37,7 @@ def caller() -> RoleId:
     """Return the id of the role whose message the current handler serves.
 
     Raises:
-        LifecycleError: outside a handler (in `main`, `setup` or a task of your own that outlived its
-            handler's call).
+        LifecycleError: outside a handler (in `main` or `setup`).
     """
     handling = CURRENT.get()
     if handling is None:

@@ -246,8 +246,10 @@ class Reports:
         self.closed = True
         self._tell()
 
-    async def next(self) -> Any:
-        """Return the next report; raise `StopAsyncIteration` when the task has ended."""
+    def __aiter__(self) -> Reports:
+        return self
+
+    async def __anext__(self) -> Any:
         while not self.waiting:
             if self.closed:
                 raise StopAsyncIteration

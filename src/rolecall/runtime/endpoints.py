@@ -22,7 +22,7 @@ from rolecall.core.ends import (
     TaskHandle,
     TopicEnd,
 )
-from rolecall.core.errors import DeadlineExceeded, NotAChannel
+from rolecall.core.errors import DeadlineExceeded, NotAChannel, Refused, Superseded
 from rolecall.core.ids import RoleId
 from rolecall.core.inboxes import Inbox
 from rolecall.core.policies import EventOverflow
@@ -156,6 +156,7 @@ class Handle(TaskHandle[T, Any], Generic[T]):
     def __init__(self, host: RoleInstance, invocation: Invocation) -> None:
         self._invocation, self._host = invocation, host
         self._told = False
+        self._reports = invocation.reports if invocation.reports is not None else Reports()
         host.started.add(invocation)
         future = invocation.future
         assert future is not None
@@ -182,13 +183,8 @@ class Handle(TaskHandle[T, Any], Generic[T]):
     async def cancel(self) -> Outcome:
         return await self._invocation.outcome()
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        reports = self._invocation.reports
-        while reports is not None:
-            try:
-                yield await reports.next()
-            except StopAsyncIteration:
-                return
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self._reports
 
     def __del__(self) -> None:
         if not self._told:
@@ -264,9 +260,12 @@ class Reader(ItemStream[T], Generic[T]):
 
 
 def _bury_failure(host: RoleInstance, invocation: Invocation) -> None:
-    """Keep the error of a task or stream that nobody asked for."""
+    """Keep the error of a task or stream that nobody asked for, unless it is a normal answer."""
     future, dispatcher = invocation.future, invocation.dispatcher
-    if future is not None and future.done() and not future.cancelled() and (error := future.exception()):
+    if future is None or not future.done() or future.cancelled():
+        return
+    error = future.exception()
+    if error is not None and not isinstance(error, Refused | Superseded):
         host.node.on_loop(host.node.bury, dispatcher.kind, dispatcher.instance.id, dispatcher.name, error)
 
 

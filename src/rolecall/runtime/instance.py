@@ -141,9 +141,13 @@ class RoleInstance:
     # ------------------------------------------------------------------------------------------ life
 
     async def live(self) -> None:
-        """Keep the tasks of the role until it ends; nothing of a role outlives this."""
+        """Keep the tasks of the role until it ends; nothing of a role outlives this.
+
+        A cancellation of what is around the node does not reach them: the node stops its roles then, in order.
+        """
         try:
             async with self._tasks:
+                self._tasks.cancel_scope.shield = True
                 self._alive.set()
                 await self._end.wait()
                 self._tasks.cancel_scope.cancel()
