@@ -158,7 +158,7 @@ class Group(Generic[Role_co]):
         """Return a random part of the members (at least one), in group order; `step` as in `choice`."""
         if not 0 < fraction <= 1:
             raise ValueError(f"sample({fraction}): the fraction must be above 0 and at most 1")
-        count = max(1, round(fraction * len(self._ids))) if self._ids else 0
+        count = max(1, int(fraction * len(self._ids) + 0.5)) if self._ids else 0
         chosen = self._host.draw(f"sample/{self._relationship}", step).choice(
             len(self._ids), count, replace=False
         )

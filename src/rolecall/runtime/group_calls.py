@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Generator, Mapping
+from math import inf
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
@@ -38,6 +39,7 @@ class LocalGroupCall(GroupCall[T], Generic[T]):
         self._pending: dict[Invocation, RoleId] = {}
         self._arrived: deque[Invocation] = deque()
         self._news: asyncio.Future[None] | None = None
+        self._end = inf
         self.answers: dict[RoleId, T] = {}
         self.failures: dict[RoleId, Exception] = {}
         names = {bound.name for bound in calls.values()}
@@ -74,8 +76,10 @@ class LocalGroupCall(GroupCall[T], Generic[T]):
         if least > len(self._calls):
             raise QuorumMissed(f"{self._host.id}: {self._channel}", least, 0, {})
         deadline = anyio.current_effective_deadline()
-        if self._within.deadline_s is not None and self._within.late == "cancel":
-            deadline = min(deadline, anyio.current_time() + self._within.deadline_s)
+        if self._within.deadline_s is not None:
+            self._end = anyio.current_time() + self._within.deadline_s
+        if self._within.late == "cancel":
+            deadline = min(deadline, self._end)
         payloads: dict[int, Any] = {}  # one serialisation for all members that get the same arguments
         for role, bound in self._calls.items():
             try:
@@ -109,9 +113,8 @@ class LocalGroupCall(GroupCall[T], Generic[T]):
         """Yield each role that has answered until enough have, none is left, or time is up."""
         members = len(self._calls)
         needed, least = self._within.needed(members), self._within.least(members)
-        end = self._end_time()
         while self._pending and len(self.answers) < needed and len(self.answers) + len(self._pending) >= least:
-            if not self._arrived and not await self._wait(end):
+            if not self._arrived and not await self._wait():
                 self._time_out()
                 return
             while self._arrived:
@@ -119,31 +122,35 @@ class LocalGroupCall(GroupCall[T], Generic[T]):
                 if role is not None:
                     yield role
 
-    def _end_time(self) -> float:
-        seconds = self._within.deadline_s
-        return float("inf") if seconds is None else anyio.current_time() + seconds
-
-    async def _wait(self, end: float) -> bool:
+    async def _wait(self) -> bool:
         """Wait for an arrival; return False when time is up."""
         self._news = asyncio.get_running_loop().create_future()
-        if end == float("inf"):
+        if self._end == inf:
             await self._news
             return True
-        with anyio.move_on_after(end - anyio.current_time()):
+        with anyio.move_on_after(self._end - anyio.current_time()):
             await self._news
         return bool(self._arrived)
 
     def _settle(self, invocation: Invocation) -> RoleId | None:
         role = self._pending.pop(invocation)
-        future = invocation.future
-        if future is None or future.cancelled():
-            self.failures[role] = self._overdue(role)
-        elif (error := future.exception()) is not None:
-            self.failures[role] = error if isinstance(error, Exception) else RoleLost(role, repr(error), "unknown")
-        else:
-            self.answers[role] = future.result()
+        error = self._failure_of(invocation, role)
+        if error is not None:
+            self.failures[role] = error
+        elif invocation.future is not None:
+            self.answers[role] = invocation.future.result()
             return role
         return None
+
+    def _failure_of(self, invocation: Invocation, role: RoleId) -> Exception | None:
+        """Return why a call has no answer, None if it has; the group's own deadline is told as that."""
+        overdue = anyio.current_time() >= self._end
+        if invocation.future is None or invocation.future.cancelled():
+            return self._overdue(role) if overdue else RoleLost(role, "the call was cancelled", "unknown")
+        error = invocation.future.exception()
+        if overdue and isinstance(error, DeadlineExceeded):
+            return self._overdue(role)
+        return error if error is None or isinstance(error, Exception) else RoleLost(role, repr(error), "unknown")
 
     def _time_out(self) -> None:
         for role in self._pending.values():
