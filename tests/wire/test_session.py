@@ -284,6 +284,18 @@ def test_acknowledged_on_an_earlier_connection() -> None:
     assert left.idle
 
 
+def test_a_chunk_that_comes_again_whole_changes_nothing() -> None:
+    left, right = pair()
+    buffers = []
+    for i in range(3):
+        left.send(call(i), [b"x"])
+        buffers.append(write(left) or b"")
+    for buffer in (*buffers[:2], buffers[0]):
+        got = read(right, buffer)
+    assert got == [] and right.acks == Acks(0, 2, 0)
+    assert read(right, buffers[2]) == [(call(2), [b"x"])]
+
+
 def test_heartbeats_are_not_kept() -> None:
     left, right = pair()
     left.send(Heartbeat(1.0))
@@ -368,6 +380,55 @@ def test_what_belongs_together_keeps_its_order(frames: list[tuple[Frame, list[by
     for frame, payload in frames:
         left.send(frame, payload)
     assert flow(left, right) == frames
+
+
+def test_a_large_frame_never_arrives_before_small_ones_of_its_own() -> None:
+    left, right = pair(msgspec.structs.replace(SMALL, outbox_bytes=100_000))
+    for i in range(150):
+        left.send(call(i), [b"y"])
+    left.send(call(150), [b"x" * 500])
+    got: Got = []
+    pieces = 0
+    while len(got) < 151:  # the large one gets its turns, and has but its last piece left to send
+        chunk = left.next_chunk(10)
+        assert chunk is not None
+        got += read(right, chunk_encode(chunk))
+        if (back := write(right)) is not None:
+            pieces += len(got) < 150
+            read(left, back)
+    assert [frame for frame, _ in got] == [call(i) for i in range(151)] and pieces > 12
+
+
+def arrive(left: Session, right: Session) -> None:
+    flow(left, right)
+
+
+def arrive_late(left: Session, right: Session) -> None:
+    late = []
+    while (buffer := write(left)) is not None:
+        late.append(buffer)
+    left.connected(right.acks)
+    for buffer in late:
+        read(right, buffer)
+    left.connected(right.acks)
+    flow(left, right)
+
+
+def is_withdrawn(left: Session, right: Session) -> None:
+    read(right, write(left) or b"")
+    assert left.withdraw(0)
+    flow(left, right)
+
+
+@pytest.mark.parametrize("end", [arrive, arrive_late, is_withdrawn])
+def test_what_has_ended_on_the_bulk_lane_holds_nothing_up(end: Callable[[Session, Session], None]) -> None:
+    left, right = pair(msgspec.structs.replace(SMALL, bulk_credit_bytes=200))
+    left.send(call(0), [b"x" * 190])
+    end(left, right)
+    assert left.idle
+    left.send(call(0, id=1, caller="a/slow"), BIG)
+    left.send(call(1, id=2))
+    assert [frame.id for frame, _ in flow(left, right) if isinstance(frame, Call)] == [2, 1]
 
 
 def test_resuming_a_large_payload_does_not_start_over() -> None:
