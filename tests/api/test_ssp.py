@@ -169,12 +169,12 @@ async def test_without_slack_the_parameters_are_those_of_a_serial_run() -> None:
 
 
 async def test_a_worker_that_leaves_does_not_hold_up_the_others() -> None:
-    with anyio.fail_after(3):
+    with anyio.fail_after(20):
         history = await rc.run(managed(application(2, [0, 1, 0], Leaving), "gpu2"), checked=True)
     assert history.states[rc.RoleId("ps/server")].pushes == 2 * STEPS + 5
 
 
 async def test_a_worker_that_fails_does_not_hold_up_the_others() -> None:
-    with anyio.fail_after(3):
+    with anyio.fail_after(20):
         history = await rc.run(application(2, [0, 1, 0], Failing), checked=True)
     assert history.states[rc.RoleId("ps/server")].pushes == 2 * STEPS + 5
