@@ -41,12 +41,11 @@ class Workshop(rc.Role):
 
 class Customer(rc.Role):
     workshop: Workshop = rc.one()
-    workshops: rc.Group[Workshop] = rc.many("workshop")
 
     def __init__(self, pieces: int) -> None:
         self.pieces, self.enough = pieces, anyio.Event()
 
-    @workshops.on(Workshop.made, where={"number__ge": rc.attribute("pieces")})  # a topic, handled
+    @rc.on("workshop", Workshop.made, where={"number__ge": rc.attribute("pieces")})  # a topic, handled
     async def seen(self, source: rc.RoleId, event: Made) -> None:
         self.enough.set()
 
