@@ -1,0 +1,182 @@
+"""The handshake on a new connection, on either side: who is there, is it who it should be, and what becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable
+from typing import TypeAlias
+
+import msgspec
+
+from rolecall.wire.handshake import Accepting, Confirm, Dialling, encode_refused
+from rolecall.wire.heads import Acks
+from rolecall.wire.limits import Malformed
+from rolecall.wire.link import Link
+from rolecall.wire.peers import LinkRefused, Peer, RefusedByPeer
+from rolecall.wire.pipe import Pipe
+from rolecall.wire.roster import Roster
+from rolecall.wire.security import certified_name
+
+__all__ = ("Handshaker", "Intent", "LinkedAlready")
+
+LinkFactory: TypeAlias = Callable[[Peer, int, str | None], Link]
+"""Makes a link from its peer, its number, and the address dialled or None."""
+
+
+class Intent(msgspec.Struct, frozen=True):
+    """What a dial is for: a new link (to a node of that name, if it matters), or another connection of `link`."""
+
+    address: str
+    session: int
+    connection: int
+    name: str | None = None
+    link: Link | None = None
+
+
+class LinkedAlready(Exception):
+    """Raised when a dial is not needed: a link to `peer` is there, or the peer is about to make it."""
+
+    def __init__(self, peer: Peer) -> None:
+        super().__init__(peer.name)
+        self.peer = peer
+
+
+class Handshaker:
+    """Does handshakes for one node; `me` says who it is, `make_link` makes a link that is not in the roster yet."""
+
+    def __init__(
+        self, me: Callable[[], Peer], secret: bytes | None, roster: Roster, make_link: LinkFactory
+    ) -> None:
+        self._me, self._secret, self._roster, self._make_link = me, secret, roster, make_link
+        self._turns: weakref.WeakValueDictionary[tuple[str, int], asyncio.Lock] = weakref.WeakValueDictionary()
+
+    # ------------------------------------------------------------------------------------------------- dialling
+
+    async def dialled(self, pipe: Pipe, intent: Intent) -> Link:
+        """Return the link that `pipe`, which this side has dialled, now carries.
+
+        Raises `LinkedAlready`, `LinkRefused`, `Malformed` or `PipeClosed`; the other side has been told why, then.
+        """
+        try:
+            return await self._dialled(pipe, intent)
+        except LinkedAlready as found:
+            pipe.write(encode_refused("linked", f"node {self._me().name!r} has a link to {found.peer.name!r} already"))
+            raise
+        except RefusedByPeer:
+            raise
+        except (LinkRefused, Malformed) as error:
+            pipe.write(_refusal(error))
+            raise
+
+    async def _dialled(self, pipe: Pipe, intent: Intent) -> Link:
+        shake = Dialling(self._me(), self._secret, intent.address)
+        pipe.write(shake.hello())
+        peer = shake.welcomed(await pipe.receive())
+        _check_certificate(pipe, peer, intent.address)
+        _check_expected(peer, intent)
+        async with self._turns.setdefault(peer.life, asyncio.Lock()):  # two dials of ours must not cross
+            self._roster.check(peer, intent.address)
+            if intent.link is None and self._roster.to(peer) is not None:
+                raise LinkedAlready(peer)
+            acks = await self._confirm(pipe, shake, peer, intent)
+            return self._carry(pipe, peer, intent, acks)
+
+    async def _confirm(self, pipe: Pipe, shake: Dialling, peer: Peer, intent: Intent) -> Acks:
+        link = intent.link
+        confirm = Confirm(
+            session=intent.session,
+            connection=intent.connection,
+            resumed=link is not None,
+            acks=link.session.acks if link is not None else Acks(),
+        )
+        with self._roster.confirming(peer):
+            pipe.write(shake.confirm(confirm))
+            try:
+                return shake.established(await pipe.receive())
+            except RefusedByPeer as refused:
+                if refused.code == "linked" and link is None:
+                    raise LinkedAlready(peer) from None
+                raise
+
+    def _carry(self, pipe: Pipe, peer: Peer, intent: Intent, acks: Acks) -> Link:
+        link = intent.link
+        if link is None:
+            self._supersede(peer)
+            link = self._make_link(peer, intent.session, intent.address)
+        elif link.lost:
+            raise LinkRefused(intent.address, "closing", f"the link has ended: {link.ended}")
+        return _attached(link, pipe, intent.connection, acks, intent.address)
+
+    def _supersede(self, peer: Peer) -> None:
+        older = self._roster.links.get(peer.name)
+        if older is not None:
+            older.end("lost", "it has been restarted")
+
+    # ------------------------------------------------------------------------------------------------ accepting
+
+    async def accepted(self, pipe: Pipe) -> Link:
+        """Return the link that `pipe`, which the other side has dialled, now carries.
+
+        Raises `LinkRefused`, `Malformed` or `PipeClosed`; the other side has been told why, then.
+        """
+        try:
+            return await self._accepted(pipe)
+        except RefusedByPeer:
+            raise
+        except (LinkRefused, Malformed) as error:
+            pipe.write(_refusal(error))
+            raise
+
+    async def _accepted(self, pipe: Pipe) -> Link:
+        shake = Accepting(self._me(), self._secret, pipe.remote)
+        peer = shake.greeted(await pipe.receive())
+        _check_certificate(pipe, peer, pipe.remote)
+        pipe.write(shake.welcome())
+        confirm = shake.confirmed(await pipe.receive())
+        link = self._judged(peer, confirm, pipe.remote)
+        link.detach("another connection has taken its place")
+        pipe.write(shake.established(link.session.acks))
+        return _attached(link, pipe, confirm.connection, confirm.acks, pipe.remote)
+
+    def _judged(self, peer: Peer, confirm: Confirm, remote: str) -> Link:
+        verdict = self._roster.judge(peer, confirm, remote)
+        if verdict.resumed is not None:
+            return verdict.resumed
+        if verdict.ended is not None:
+            gone = verdict.ended.peer.life != peer.life
+            verdict.ended.end("lost" if gone else "left", verdict.reason)
+        return self._make_link(peer, confirm.session, None)
+
+
+def _attached(link: Link, pipe: Pipe, connection: int, acks: Acks, address: str) -> Link:
+    link.attach(pipe, connection, acks)
+    if link.ended is not None:
+        raise LinkRefused(address, "malformed", link.ended)
+    return link
+
+
+def _refusal(error: LinkRefused | Malformed) -> list[bytes | memoryview]:
+    if isinstance(error, LinkRefused):
+        return encode_refused(error.code, error.reason)
+    return encode_refused("malformed", str(error))
+
+
+def _check_certificate(pipe: Pipe, peer: Peer, address: str) -> None:
+    """Raise `LinkRefused` if there is a certificate, and it does not name the peer."""
+    certificate = pipe.certificate
+    if certificate is None:
+        return
+    named = certified_name(certificate)
+    if named != peer.name:
+        found = f"names node {named!r}" if named else "names no node"
+        raise LinkRefused(address, "certificate", f"its certificate {found}, and it says that it is {peer.name!r}")
+
+
+def _check_expected(peer: Peer, intent: Intent) -> None:
+    link = intent.link
+    if link is not None and peer.name == link.peer.name and peer.incarnation != link.peer.incarnation:
+        raise LinkRefused(intent.address, "restarted", f"node {peer.name!r} has been restarted")
+    name = link.peer.name if link is not None else intent.name
+    if name is not None and peer.name != name:
+        raise LinkRefused(intent.address, "name", f"node {peer.name!r} answers there, and not {name!r}")
