@@ -61,7 +61,7 @@ class Element:
             return obj.__dict__[self.name]
         except KeyError:
             raise ElementError(
-                getattr(obj, "id", type_name(owner)),
+                obj.id if "_host" in vars(obj) else type_name(owner),
                 self.name,
                 "is not loaded yet",
                 hint="Elements are there from `setup()` on, not in `__init__`",

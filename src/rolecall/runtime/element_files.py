@@ -13,7 +13,10 @@ __all__ = ("require_savable", "restored", "save")
 
 
 def save(path: str, value: Any) -> None:
-    """Write the content of an element: its `snapshot()`, `parameters()` or `state_dict()`, or else itself.
+    """Write the content of an element.
+
+    That is its `snapshot()`, where it has `restore(snapshot)` too; its `parameters()`, where it has
+    `load(parameters)`; the `state_dict()` of a torch module; or else the element itself.
 
     Raises:
         NotEncodable: the content cannot travel.
@@ -23,8 +26,7 @@ def save(path: str, value: Any) -> None:
 
 
 def restored(path: str, value: Any) -> Any:
-    """Return the element with the content of a file: by `restore(content)`, `load(content)` or
-    `load_state_dict(content)`; or else the content itself in its place.
+    """Return the element with the content of a file, or the content in its place where it is its own content.
 
     Raises:
         DataError: the file is missing or damaged.
@@ -35,11 +37,11 @@ def restored(path: str, value: Any) -> Any:
     if _is_module(value):
         value.load_state_dict(content.torch())
         return value
-    for name in ("restore", "load"):
-        if hasattr(value, name):
-            getattr(value, name)(content)
-            return value
-    return content
+    pair = _pair(value)
+    if pair is None:
+        return content
+    getattr(value, pair[1])(content)
+    return value
 
 
 def require_savable(path: str, value: Any) -> None:
@@ -57,10 +59,16 @@ def require_savable(path: str, value: Any) -> None:
 def _content(value: Any) -> Any:
     if _is_module(value):
         return Tensors(value.state_dict())
-    for name in ("snapshot", "parameters"):
-        if hasattr(value, name):
-            return getattr(value, name)()
-    return value
+    pair = _pair(value)
+    return value if pair is None else getattr(value, pair[0])()
+
+
+def _pair(value: Any) -> tuple[str, str] | None:
+    """Return the methods that give and take the content of an element that has them."""
+    for give, take in (("snapshot", "restore"), ("parameters", "load")):
+        if hasattr(value, give) and hasattr(value, take):
+            return give, take
+    return None
 
 
 def _is_module(value: Any) -> bool:
