@@ -48,6 +48,7 @@ class Server(rc.Role):
 
 class Client(rc.Role):
     server: Server = rc.one()
+    servers: rc.Group[Server] = rc.many()
 
     @rc.service
     async def deadline_inside(self) -> float:
@@ -268,14 +269,18 @@ async def test_a_call_whose_deadline_is_past_never_starts(world) -> None:
 @pytest.mark.every_loop
 async def test_deadlines_end_many_calls_on_real_loops(world) -> None:
     """The timers of both ends may fire in either order; the caller sees its own scope end, nothing else."""
-    async with world("a", "b", server="b/server") as w:
-        await w.role("b/server", Server)
+    async with world("a", "b", server="b/server", servers="b/server*") as w:
+        for name in ("server", "server2", "server3"):
+            await w.role(f"b/{name}", Server)
         client = await w.role("a/client", Client)
         ends = []
 
         async def call(number: int) -> None:
             with anyio.move_on_after(0.001 * (1 + number % 5)) as scope:
-                await client.server.note(number)
+                if number % 2:
+                    await client.server.note(number)
+                else:
+                    await client.servers.call(Server.note, number)
             ends.append(scope.cancelled_caught)
 
         async with anyio.create_task_group() as calls:

@@ -33,8 +33,9 @@ IDLE_WORKERS = 8
 class Dispatcher:
     """A channel of a role instance: its bounded mailbox, its parked senders and its workers.
 
-    While messages wait in the mailbox no worker is free, and while senders are parked the mailbox is full; so
-    messages are taken in the order in which they were submitted.
+    While senders are parked the mailbox is full, and while messages wait in it no worker is free. What was handed
+    to a free worker comes first, whichever worker is the first to look: so handlers start in the order in which
+    their messages were submitted.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Dispatcher:
         self.where = f"{instance.id}.{name}"
         channel = instance.declared.channels.get(name) if kind != "event" else None
         self.signature = channel.signature(instance.declared.role_class) if channel is not None else ANYTHING
+        self.taken: deque[Invocation] = deque()
         self.mailbox: deque[Invocation] = deque()
         self.parked: deque[Invocation] = deque()
         self.mailbox_bytes = 0
@@ -60,8 +62,9 @@ class Dispatcher:
 
     @property
     def running(self) -> list[Invocation]:
-        """The messages that workers hold."""
-        return [worker.current for worker in self.workers if worker.current is not None]
+        """The messages that workers hold, or are about to."""
+        held = [worker.current for worker in self.workers if worker.current is not None]
+        return held + [invocation for invocation in self.taken if invocation.state != ENDED]
 
     # ------------------------------------------------------------------------------------------ admission
 
@@ -78,7 +81,7 @@ class Dispatcher:
         if self.instance.takes_work and not self.mailbox:
             worker = self._free_worker()
             if worker is not None:
-                worker.take(invocation)
+                self._hand_over(invocation, worker)
                 return
         if invocation.parent is not None:
             self._refuse_cycle(invocation.parent)
@@ -140,8 +143,13 @@ class Dispatcher:
 
     def next(self) -> Invocation | None:
         """Return the next message to handle, or None when there is none or the role takes none now."""
-        if not self.mailbox:
-            return None
+        while self.taken:
+            invocation = self.taken.popleft()
+            if invocation.state != ENDED:  # cancelled since it was taken
+                return invocation
+        return self._from_mailbox() if self.mailbox else None
+
+    def _from_mailbox(self) -> Invocation | None:
         if not self.instance.takes_work:
             return self._next_awaited()
         invocation = self._pop()
@@ -175,13 +183,18 @@ class Dispatcher:
     def wake(self) -> None:
         """Give what waits to the workers that are free; after a pause, or when the role has become ready."""
         while self.mailbox and (worker := self._free_worker()) is not None:
-            invocation = self.next()
+            invocation = self._from_mailbox()
             if invocation is None:
-                self.release(worker)
+                self._release(worker)
                 return
-            worker.take(invocation)
+            self._hand_over(invocation, worker)
 
-    def release(self, worker: Worker) -> None:
+    def _hand_over(self, invocation: Invocation, worker: Worker) -> None:
+        invocation.state = TAKEN
+        self.taken.append(invocation)
+        worker.wake()
+
+    def _release(self, worker: Worker) -> None:
         """Let a worker rest; or leave, when it never began."""
         if worker.began:
             self.idle.append(worker)
@@ -193,6 +206,7 @@ class Dispatcher:
         self.closed = True
         for invocation in (*self.running, *self.mailbox, *self.parked):
             invocation.lose(why, error_class)
+        self.taken.clear()
         self.mailbox.clear()
         self.parked.clear()
 
@@ -239,10 +253,8 @@ class Worker:
         """Whether its task has served anything yet."""
         return self._alarm is not None
 
-    def take(self, invocation: Invocation) -> None:
-        """Handle a message next; only for a worker that is free."""
-        self.current = invocation
-        invocation.worker, invocation.state = self, TAKEN
+    def wake(self) -> None:
+        """Look for a message; only for a worker that is free."""
         if self._alarm is None:
             self.dispatcher.instance.spawn(self.run, self.dispatcher.where)
         else:
@@ -268,7 +280,7 @@ class Worker:
         dispatcher = self.dispatcher
         with anyio.CancelScope() as self._scope:
             while not self._scope.cancel_called:
-                invocation = self.current or dispatcher.next()
+                invocation = dispatcher.next()
                 if invocation is not None:
                     await self._handle(invocation)
                 elif len(dispatcher.idle) >= IDLE_WORKERS:
@@ -285,8 +297,6 @@ class Worker:
     async def _handle(self, invocation: Invocation) -> None:
         self.current = invocation
         try:
-            if invocation.state == ENDED:  # cancelled since it was taken
-                return
             invocation.worker, invocation.state = self, RUNNING
             CURRENT.set(invocation)
             if invocation.deadline == inf:

@@ -28,7 +28,7 @@ from rolecall.core.inboxes import Inbox
 from rolecall.core.policies import EventOverflow
 from rolecall.core.topics import Topic
 from rolecall.runtime.buffers import Items
-from rolecall.runtime.calls import Invocation, Reports, stopped
+from rolecall.runtime.calls import Invocation, Reports, outlive, stopped
 
 if TYPE_CHECKING:
     from rolecall.runtime.calls import Port
@@ -39,7 +39,6 @@ __all__ = ("RoleProxy", "start_task")
 P = ParamSpec("P")
 T = TypeVar("T")
 STREAM_WINDOW = 16
-GRACE_S = 0.05
 
 
 class RoleProxy:
@@ -110,8 +109,7 @@ class CallEndpoint(_Reach, Endpoint[P, T], Generic[P, T]):
             await self.host.give_up(invocation)
             raise
         except DeadlineExceeded:
-            if anyio.current_time() >= invocation.deadline:
-                await anyio.sleep(GRACE_S)  # the scope that set the deadline ends the caller meanwhile
+            await outlive(invocation.deadline)
             raise
         return result
 
@@ -221,7 +219,9 @@ class Reader(ItemStream[T], Generic[T]):
         except StopAsyncIteration:
             if not self._over:  # else it was closed meanwhile
                 self._over = True
-                self._raise_failure(self._invocation)
+                if (error := _failure(self._invocation)) is not None:
+                    await outlive(self._deadline)
+                    raise error from None
             raise
 
     async def aclose(self) -> None:
@@ -252,19 +252,16 @@ class Reader(ItemStream[T], Generic[T]):
         self._parent = None
         return invocation
 
-    @staticmethod
-    def _raise_failure(invocation: Invocation) -> None:
-        future = invocation.future
-        if future is not None and future.done() and not future.cancelled() and (error := future.exception()):
-            raise error
+
+def _failure(invocation: Invocation) -> BaseException | None:
+    """Return the error that a task or stream ended with, if it has."""
+    future = invocation.future
+    return None if future is None or not future.done() or future.cancelled() else future.exception()
 
 
 def _bury_failure(host: RoleInstance, invocation: Invocation) -> None:
     """Keep the error of a task or stream that nobody asked for, unless it is a normal answer."""
-    future, dispatcher = invocation.future, invocation.dispatcher
-    if future is None or not future.done() or future.cancelled():
-        return
-    error = future.exception()
+    error, dispatcher = _failure(invocation), invocation.dispatcher
     if error is not None and not isinstance(error, Refused | Superseded):
         host.node.on_loop(host.node.bury, dispatcher.kind, dispatcher.instance.id, dispatcher.name, error)
 

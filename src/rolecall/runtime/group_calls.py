@@ -17,7 +17,7 @@ from rolecall.core.ends import GroupCall, Replies
 from rolecall.core.errors import CallerError, DeadlineExceeded, QuorumMissed, RolecallError, RoleLost
 from rolecall.core.groups import Within
 from rolecall.core.ids import RoleId
-from rolecall.runtime.calls import Invocation
+from rolecall.runtime.calls import Invocation, outlive
 
 if TYPE_CHECKING:
     from rolecall.runtime.instance import RoleInstance
@@ -58,6 +58,7 @@ class LocalGroupCall(GroupCall[T], Generic[T]):
             raise
         finally:
             self._leave()
+        await outlive(anyio.current_effective_deadline())
         self._require_quorum()
 
     async def _gather(self) -> Replies[T]:
