@@ -207,7 +207,7 @@ class Session:
 
     def _check(self) -> None:
         if self._broken is not None:
-            raise self._broken
+            raise self._broken.with_traceback(None)
 
     # ------------------------------------------------------------------------------------------------ counting
 
