@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     from rolecall.core.tensors import Tensors
     from rolecall.fleet.app import After, Alias, App, Call, ElementSpec, Later, Limits, Node, Preset, RoleSpec, Topology
     from rolecall.fleet.run import History, run, run_sync
+    from rolecall.runtime.native import Native
 
 __version__ = "0.1.0"
 
@@ -88,6 +89,7 @@ _LATER = {
         "RoleSpec",
         "Topology",
     ),
+    "rolecall.runtime.native": ("Native",),
     "rolecall.fleet.run": ("History", "run", "run_sync"),
 }
 _HOME = {name: module for module, names in _LATER.items() for name in names}
@@ -129,6 +131,7 @@ __all__ = (
     "LifecycleError",
     "Limits",
     "MissingDependency",
+    "Native",
     "Node",
     "NodeLost",
     "NotAChannel",

@@ -57,9 +57,7 @@ def _locals(cls: type) -> dict[str, Any]:
     return scope
 
 
-def _resolve(
-    annotations: dict[str, Any], globalns: dict[str, Any], localns: dict[str, Any]
-) -> dict[str, Any]:
+def _resolve(annotations: dict[str, Any], globalns: dict[str, Any], localns: dict[str, Any]) -> dict[str, Any]:
     # The names of the class win only where the module has none: its own `Model` is not a base named `Model`.
     scope = {key: value for key, value in localns.items() if key not in globalns or _SCOPE in vars(value)}
     carrier = types.SimpleNamespace(__annotations__=annotations)

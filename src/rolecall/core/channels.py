@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, ClassVar, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from rolecall.core.annotations import type_name
-from rolecall.core.ends import Endpoint, StreamEndpoint, TaskEndpoint
+from rolecall.core.ends import Endpoint, StreamEndpoint, TaskEndpoint, TaskHandle
 from rolecall.core.errors import DeclarationError
 from rolecall.core.policies import MAILBOX_BYTES, MAILBOX_MESSAGES, ChannelOptions, Overflow
 from rolecall.core.signatures import Signature
@@ -101,9 +101,7 @@ class Channel(Generic[P, T_co]):
         """Return what the channel takes and returns, its annotations resolved for `owner`."""
         found = self._signatures.get(owner)
         if found is None:
-            found = self._signatures[owner] = Signature(
-                self.handler, owner, f"{type_name(owner)}.{self.name}"
-            )
+            found = self._signatures[owner] = Signature(self.handler, owner, f"{type_name(owner)}.{self.name}")
         return found
 
     def overridden(self, handler: Callable[..., Any]) -> Channel[P, T_co]:
@@ -141,7 +139,22 @@ class Task(Channel[P, T_co], Generic[P, T_co, G_co]):
     @overload
     def __get__(self, obj: object, owner: type) -> TaskEndpoint[P, T_co, G_co]: ...
     def __get__(self, obj: object | None, owner: type) -> Any:
-        return UnboundTask(self, owner) if obj is None else self.handler.__get__(obj, owner)
+        return UnboundTask(self, owner) if obj is None else OwnTask(self, obj)
+
+
+class OwnTask(TaskEndpoint[P, T_co, G_co]):
+    """A task of the role that asks: calling it runs the plain coroutine, `start` sends the role a message."""
+
+    def __init__(self, task: Task[P, T_co, G_co], role: Any) -> None:
+        self.name, self._role = task.name, role
+        self._run: Callable[..., Coroutine[Any, Any, Any]] = task.handler.__get__(role)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T_co]:
+        return self._run(*args, **kwargs)
+
+    async def start(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[T_co, G_co]:
+        handle: TaskHandle[T_co, G_co] = await self._role._host.start_own(self.name, args, kwargs)
+        return handle
 
 
 class Stream(Channel[P, T_co]):

@@ -189,9 +189,7 @@ class InboxEnd(ABC, Generic[M]):
         """Wait for the oldest message that has this key (and came from `source`) and remove it."""
 
     @abstractmethod
-    def collect(
-        self, sources: Iterable[RoleId], *, key: Hashable = None
-    ) -> Coroutine[Any, Any, dict[RoleId, M]]:
+    def collect(self, sources: Iterable[RoleId], *, key: Hashable = None) -> Coroutine[Any, Any, dict[RoleId, M]]:
         """Wait for one message of each source and return them in the order of `sources`.
 
         Raises:

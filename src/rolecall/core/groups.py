@@ -81,9 +81,7 @@ class Group(Generic[Role_co]):
 
     __slots__ = ("_host", "_ids", "_relationship", "_within")
 
-    def __init__(
-        self, host: Host, relationship: str, ids: tuple[RoleId, ...], within: Within | None = None
-    ) -> None:
+    def __init__(self, host: Host, relationship: str, ids: tuple[RoleId, ...], within: Within | None = None) -> None:
         self._host, self._relationship, self._ids = host, relationship, ids
         self._within = within or Within()
 
@@ -113,9 +111,7 @@ class Group(Generic[Role_co]):
             RelationshipError: it is not a member.
         """
         if role not in self._ids:
-            raise self._error(
-                f"has no member {str(role)!r}", hint=f"Its members: {', '.join(self._ids) or 'none'}"
-            )
+            raise self._error(f"has no member {str(role)!r}", hint=f"Its members: {', '.join(self._ids) or 'none'}")
         return cast("Role_co", self._host.proxy(self._relationship, role))
 
     def at(self, rank: int) -> Role_co:
@@ -159,9 +155,7 @@ class Group(Generic[Role_co]):
         if not 0 < fraction <= 1:
             raise ValueError(f"sample({fraction}): the fraction must be above 0 and at most 1")
         count = max(1, int(fraction * len(self._ids) + 0.5)) if self._ids else 0
-        chosen = self._host.draw(f"sample/{self._relationship}", step).choice(
-            len(self._ids), count, replace=False
-        )
+        chosen = self._host.draw(f"sample/{self._relationship}", step).choice(len(self._ids), count, replace=False)
         return self._with(tuple(self._ids[i] for i in sorted(chosen)))
 
     async def wait(self, count: int) -> Group[Role_co]:
@@ -199,9 +193,7 @@ class Group(Generic[Role_co]):
 
     def call_each(self: Group[RoleT], plan: Callable[[RoleId], Bound[RoleT, T]]) -> GroupCall[T]:
         """Call each member with its own arguments: `call_each(lambda who: Trainer.train.bind(plan[who]))`."""
-        return self._host.group_call(
-            self._relationship, {role: plan(role) for role in self._ids}, self._within
-        )
+        return self._host.group_call(self._relationship, {role: plan(role) for role in self._ids}, self._within)
 
     async def put(self: Group[RoleT], inbox: Callable[[RoleT], _Puttable[M]], item: M) -> None:
         """Put a message into the inbox of every member; returns when all have admitted it.
@@ -220,9 +212,7 @@ class Group(Generic[Role_co]):
         overflow: EventOverflow = "wait",
     ) -> Subscription[M]:
         """Return a subscription to a topic of these members, entered with `async with`, then taken from."""
-        return self._host.subscribe(
-            self._relationship, self._ids, self._topic(topic), where or {}, capacity, overflow
-        )
+        return self._host.subscribe(self._relationship, self._ids, self._topic(topic), where or {}, capacity, overflow)
 
     # ------------------------------------------------------------------------------------------ handlers
 
@@ -272,6 +262,4 @@ class Group(Generic[Role_co]):
         return RelationshipError(self._host.id, self._relationship, problem, hint=hint)
 
     def _class_body_only(self, name: str) -> RelationshipError:
-        return self._error(
-            f"`{name}` is for the body of the class", hint="To listen at run time, use `subscribe`"
-        )
+        return self._error(f"`{name}` is for the body of the class", hint="To listen at run time, use `subscribe`")

@@ -39,14 +39,16 @@ class Host(Protocol):
     def wait_for_members(self, attribute: str, count: int) -> Coroutine[Any, Any, Group[Any]]:
         """Wait until a relationship has `count` members."""
 
-    def group_call(
-        self, attribute: str, calls: Mapping[RoleId, Bound[Any, Any]], within: Within
-    ) -> GroupCall[Any]:
+    def group_call(self, attribute: str, calls: Mapping[RoleId, Bound[Any, Any]], within: Within) -> GroupCall[Any]:
         """Prepare calls to several members."""
 
-    def group_put(
-        self, attribute: str, ids: tuple[RoleId, ...], name: str, item: Any
-    ) -> Coroutine[Any, Any, None]:
+    def start_own(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
+        """Start a task of the role itself."""
+
+    def leave(self) -> None:
+        """End the role."""
+
+    def group_put(self, attribute: str, ids: tuple[RoleId, ...], name: str, item: Any) -> Coroutine[Any, Any, None]:
         """Put one message into the inbox of several members."""
 
     def subscribe(

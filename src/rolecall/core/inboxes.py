@@ -55,9 +55,7 @@ class Inbox(Generic[M]):
         capacity_bytes: int = MAILBOX_BYTES,
     ) -> None:
         if capacity < 1 or capacity_bytes < 1:
-            raise DeclarationError(
-                f"rc.Inbox({type_name(type_)})", "capacity and capacity_bytes must be at least 1"
-            )
+            raise DeclarationError(f"rc.Inbox({type_name(type_)})", "capacity and capacity_bytes must be at least 1")
         self.type: Any = type_
         self.key = key
         self.capacity, self.capacity_bytes = capacity, capacity_bytes

@@ -54,9 +54,7 @@ class ChannelOptions(msgspec.Struct, frozen=True, kw_only=True):
     def check(self) -> None:
         """Raise `ValueError` for limits that make no sense."""
         if not 1 <= self.concurrent <= MAX_CONCURRENT:
-            raise ValueError(
-                f"concurrent={self.concurrent}: give True, False or a number from 1 to {MAX_CONCURRENT}"
-            )
+            raise ValueError(f"concurrent={self.concurrent}: give True, False or a number from 1 to {MAX_CONCURRENT}")
         if self.mailbox < 1 or self.mailbox_bytes < 1:
             raise ValueError("mailbox and mailbox_bytes must be at least 1")
         if self.overflow not in ("wait", "fail", "drop_oldest", "latest"):

@@ -116,6 +116,10 @@ class Role(metaclass=ABCMeta):  # noqa: B024 - abstract are the roles that leave
         """Record metrics: `self.log(round=r, accuracy=a)`."""
         self._host.record(values)
 
+    def leave(self) -> None:
+        """End this role: its handlers and main routine at their next await, then `teardown()`; others see it leave."""
+        self._host.leave()
+
     async def safe_point(self) -> None:
         """Mark where a resumable task may be ended by a pause or a move, to be entered again later."""
         await self._host.safe_point()

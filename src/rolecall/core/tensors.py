@@ -243,10 +243,7 @@ class Tensors(Mapping[str, Array]):
         torch = _torch_module()
         copies = tuple(buffer.copy() for buffer in self._buffers)
         dtypes = {s.name: getattr(torch, s.dtype) for s in self.spec}
-        return {
-            name: torch.from_numpy(view).view(dtypes[name])
-            for name, view in self._layout.views(copies).items()
-        }
+        return {name: torch.from_numpy(view).view(dtypes[name]) for name, view in self._layout.views(copies).items()}
 
     def digest(self) -> str:
         """Return a hash (32 hexadecimal digits, BLAKE2b) of names, dtypes, shapes and bytes."""
@@ -257,9 +254,7 @@ class Tensors(Mapping[str, Array]):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file, at once or not at all; the directory must exist."""
-        _write_atomically(
-            Path(path), [_safetensors_header(self._layout), *(raw for _, raw in _by_alignment(self))]
-        )
+        _write_atomically(Path(path), [_safetensors_header(self._layout), *(raw for _, raw in _by_alignment(self))])
 
     # ------------------------------------------------------------------------------------------ arithmetic
 
@@ -411,9 +406,7 @@ def _first_difference(expected: Spec, found: Spec) -> tuple[str, str]:
 def _single_dtype(layout: _Layout) -> str:
     if len(layout.sizes) != 1:
         dtypes = ", ".join(layout.sizes) or "none"
-        raise CallerError(
-            f"Tensors: a flat vector needs tensors of one dtype, found: {dtypes}. Use buffers()."
-        )
+        raise CallerError(f"Tensors: a flat vector needs tensors of one dtype, found: {dtypes}. Use buffers().")
     return next(iter(layout.sizes))
 
 
@@ -447,18 +440,14 @@ def _source(name: str, value: Any) -> tuple[str, Array]:
     array = np.asarray(value)
     dtype = array.dtype.newbyteorder("=").name
     if dtype not in DTYPES:
-        raise WrongType(
-            f"tensor {name!r}", f"an array of {', '.join(DTYPES)}", f"{type(value).__name__} of {dtype}"
-        )
+        raise WrongType(f"tensor {name!r}", f"an array of {', '.join(DTYPES)}", f"{type(value).__name__} of {dtype}")
     return dtype, array
 
 
 def _torch_source(torch: Any, name: str, value: torch.Tensor) -> tuple[str, Array]:
     dtype = str(value.dtype).removeprefix("torch.")
     if dtype not in DTYPES or value.layout != torch.strided:
-        raise WrongType(
-            f"tensor {name!r}", f"a dense tensor of {', '.join(DTYPES)}", f"{dtype}, {value.layout}"
-        )
+        raise WrongType(f"tensor {name!r}", f"a dense tensor of {', '.join(DTYPES)}", f"{dtype}, {value.layout}")
     value = value.detach().cpu()
     if dtype == "bfloat16":
         return dtype, value.contiguous().view(torch.int16).numpy().view(np.uint16)
@@ -485,9 +474,7 @@ def _number(value: object) -> int | float | None:
 def _checked_weights(weights: Iterable[float] | None, count: int) -> list[float]:
     values = [1.0] * count if weights is None else [float(weight) for weight in weights]
     if len(values) != count:
-        raise CallerError(
-            f"Tensors.mean: {count} tensors but {len(values)} weights. Give one weight for each."
-        )
+        raise CallerError(f"Tensors.mean: {count} tensors but {len(values)} weights. Give one weight for each.")
     wrong = [w for w in values if not (math.isfinite(w) and w >= 0)]
     if wrong:
         raise CallerError(f"Tensors.mean: a weight is {wrong[0]}. Weights are finite and not negative.")
@@ -573,9 +560,7 @@ def _stored_order(header: Any) -> list[str]:
 def _file_array(path: object, name: str, entry: Mapping[str, Any]) -> Array:
     dtype = _SAFETENSORS.get(entry["dtype"])
     if dtype is None:
-        raise DataError(
-            path, f"tensor {name!r} is of dtype {entry['dtype']}", f"Known are {', '.join(_SAFETENSORS)}"
-        )
+        raise DataError(path, f"tensor {name!r} is of dtype {entry['dtype']}", f"Known are {', '.join(_SAFETENSORS)}")
     return np.frombuffer(entry["data"], DTYPES[dtype]).reshape(entry["shape"])
 
 

@@ -24,6 +24,8 @@ from rolecall.fleet import importing, structure
 from rolecall.fleet.app import Alias, App, ElementSpec, Later, RoleSpec, Target, Topology
 from rolecall.fleet.marks import KeyPath
 from rolecall.fleet.relations import applies, relationships_of
+from rolecall.runtime.directory import NATIVE
+from rolecall.runtime.native import Native
 
 __all__ = ("check",)
 
@@ -85,6 +87,7 @@ class _Check:
             for name, spec in roles.items():
                 yield from self.role(spec, f"{node}/{name}", ("roles", node, name))
         if len(self.classes) == len(structure.role_ids(self.app)):
+            self.classes |= {f"{node}/{NATIVE}": declarations(Native) for node in self.app.nodes}
             yield from self.relationships()
             yield from self.calls()
 
@@ -221,7 +224,6 @@ class _Check:
         for key, targets in self.app.relationships.items():
             roles = [role for role in self.classes if applies(key, role)]
             known = {name for role in roles for name in _known(self.classes[role])}
-            known |= {"manager"} if "/" not in key else set()  # of the nodes' own roles
             known |= {target.alias for target in targets.values() if isinstance(target, Alias)}
             for name in targets:
                 if roles and name not in known:

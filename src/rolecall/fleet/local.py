@@ -32,7 +32,7 @@ class Ending(msgspec.Struct):
 
     status: str = "ok"
     returned: dict[str, Any] = {}
-    states: dict[RoleId, Any] = {}
+    states: dict[str, Any] = {}
 
 
 class LocalEngine:

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,7 +47,7 @@ class History(msgspec.Struct, kw_only=True):
     status: str
     metrics: list[Metric]
     returned: dict[str, Any]
-    states: dict[RoleId, Any]
+    states: dict[str, Any]
     final: Tensors | None
     digest: str
     wall_s: float
@@ -141,7 +141,7 @@ def _history(app: App, ending: Ending, metrics: list[Metric], wall_s: float) -> 
     )
 
 
-def _final(app: App, models: dict[RoleId, list[Tensors]]) -> Tensors | None:
+def _final(app: App, models: dict[str, list[Tensors]]) -> Tensors | None:
     started = [RoleId(call.role) for call in calls(app)]
     for role in (*started, *sorted(models)):
         if role in models:

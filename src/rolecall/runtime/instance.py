@@ -20,7 +20,7 @@ from rolecall.core.channels import Bound
 from rolecall.core.context import CURRENT, Handling
 from rolecall.core.deadlines import note_cut
 from rolecall.core.declarations import declarations
-from rolecall.core.ends import GroupCall, Subscription
+from rolecall.core.ends import GroupCall, Subscription, TaskHandle
 from rolecall.core.errors import (
     ConfigError,
     LifecycleError,
@@ -48,6 +48,7 @@ from rolecall.runtime.buffers import Admission, admitted
 from rolecall.runtime.calls import CANCEL_WAIT_S, ENDED, RUNNING, Invocation, stopped
 from rolecall.runtime.dispatcher import Dispatcher
 from rolecall.runtime.elements import ElementSource, load_elements, save_elements
+from rolecall.runtime.endpoints import start_task
 from rolecall.runtime.group_calls import LocalGroupCall
 from rolecall.runtime.inboxes import OwnInbox
 from rolecall.runtime.relations import Relations
@@ -106,7 +107,8 @@ class RoleInstance:
         self._over = anyio.Event()
         self._starting = anyio.CancelScope()
         for name, channel in self.declared.channels.items():
-            self.add_dispatcher(name, channel.kind, getattr(self.role, name), self._options(channel.options))
+            handler = channel.handler.__get__(self.role)
+            self.add_dispatcher(name, channel.kind, handler, self._options(channel.options))
 
     def _construct(self) -> Role:
         cls = self.hosting.role_class
@@ -485,6 +487,12 @@ class RoleInstance:
             step = self.draws[purpose] = self.draws.get(purpose, 0) + 1
             purpose = f"{purpose}/next"
         return generator(self.seed, self.id, purpose, step)
+
+    async def start_own(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskHandle[Any, Any]:
+        return await start_task(self, self.dispatchers[name], args, kwargs)
+
+    def leave(self) -> None:
+        self.node.stop_soon(self)
 
     def record(self, values: dict[str, float | int | str]) -> None:
         self.node.on_loop(self.node.observe, Metric(self.node.time_s, self.id, values))
