@@ -166,11 +166,7 @@ class Session:
         self._unacked_frames += frames
         self._unacked_bytes += sum(map(len, segments))
         limits = self.limits
-        if (
-            lane == BULK
-            or self._unacked_frames >= limits.ack_frames
-            or self._unacked_bytes >= limits.ack_bytes
-        ):
+        if lane == BULK or self._unacked_frames >= limits.ack_frames or self._unacked_bytes >= limits.ack_bytes:
             self._ack_due = True
 
     def ack_soon(self) -> None:
