@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 import rolecall as rc
@@ -109,7 +110,7 @@ class User(rc.Role):
 
     async def blocks(self) -> None:
         await self.store.block()
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
     async def full(self) -> None:
         async with anyio.create_task_group() as tasks:
@@ -213,7 +214,8 @@ def test_a_missing_element(tmp_path: Path) -> None:
 
 
 def test_an_element_of_the_wrong_type(tmp_path: Path) -> None:
-    message = read(tmp_path, ('model: {class: "rolecall.learn.models:MLP"}\n        data', "model: {value: 3}\n        data"))
+    right, wrong = 'model: {class: "rolecall.learn.models:MLP"}\n        data', "model: {value: 3}\n        data"
+    message = read(tmp_path, (right, wrong))
     assert re.search(r"client\d/trainer: element 'model': int is no Model: it has no .*fit", message)
 
 

@@ -99,7 +99,7 @@ async def test_native_roles_are_reached_by_their_managers(managed_by: dict[str, 
 
 async def test_native_roles_refuse_others() -> None:
     relationships = {"n1": {"managed": "n2/node"}}
-    with pytest.raises(rc.ApplicationFailed, match="n1/role may not call n2/node.roles: it is open only to"):
+    with pytest.raises(rc.ApplicationFailed, match=r"n1/role may not call n2/node\.roles: it is open only to"):
         await rc.run(app(Supervisor, Idle, relationships=relationships, start="n1/role.run"))
 
 
@@ -157,6 +157,6 @@ async def test_an_error_in_setup_that_is_the_users_own_is_raised_as_it_is() -> N
         async def setup(self) -> None:
             raise rc.CallerError("this is wrong")
 
-    with pytest.raises(rc.CallerError, match="^this is wrong$") as caught:
+    with pytest.raises(rc.CallerError, match=r"^this is wrong$") as caught:
         await rc.run(app(Wrong, until="stopped"))
     assert caught.value.__cause__ is None
