@@ -24,6 +24,7 @@ FrameHandler: TypeAlias = Callable[[Frame, Sequence[memoryview]], None]
 Ending: TypeAlias = Literal["closed", "left", "lost"]
 """By this side, by the other side on purpose, or against the will of at least one."""
 
+_ACK_DELAY_S: Final = 0.02  # in the hope that an answer takes the acknowledgement along
 _EARLY_FRAMES: Final = 4_096
 _ABOUT_CONNECTION: Final = frozenset({Heartbeat, HeartbeatReply, Goodbye})
 
@@ -59,6 +60,7 @@ class Link:
         self._pipe: Pipe | None = None
         self._cut_s: float | None = None  # since when there is no connection
         self._pumping = False
+        self._ack_timer: asyncio.TimerHandle | None = None
         self._heard_bytes = 0
         self._sent_before = self._received_before = 0  # on earlier connections
         self._early: list[tuple[Frame, Sequence[memoryview]]] = []
@@ -176,6 +178,8 @@ class Link:
             if say:
                 self._pipe.write([_goodbye(say, self.session.acks)])
             self._drop_pipe().close(reason)
+        if self._ack_timer is not None:
+            self._ack_timer.cancel()
         self._early.clear()
         self._check_waiting()
         self._on_end(self, how, reason)
@@ -209,7 +213,15 @@ class Link:
                 self._about_connection(frame)
             else:
                 self._hand_over(frame, payload)
+                if self._ack_timer is None:
+                    self._ack_timer = self._loop.call_later(_ACK_DELAY_S, self._acknowledge)
         self._wake()
+
+    def _acknowledge(self) -> None:
+        self._ack_timer = None
+        if self._pipe is not None:
+            self.session.ack_soon()
+            self._wake()
 
     def _about_connection(self, frame: Frame) -> None:
         if isinstance(frame, Heartbeat):
