@@ -78,7 +78,7 @@ class Directory:
     @property
     def roles(self) -> list[RoleId]:
         """The living roles, here and on other nodes."""
-        return [*self._instances, *self._remotes]
+        return [*self._instances, *(role for role, remote in self._remotes.items() if remote.listed)]
 
     def remote(self, role: RoleId) -> RemoteRole | None:
         """Return what stands for a role that lives on another node, None for any other."""

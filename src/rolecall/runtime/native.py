@@ -63,6 +63,9 @@ class Native(Role):
         else:
             await instance.stop()
 
+    def role_ended(self, instance: RoleInstance) -> None:
+        """Take note that a role of the process has ended; for nodes that tell others."""
+
     @property
     def _node(self) -> Node:
         # The one role that knows which runtime hosts it: it is part of that runtime.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,11 +13,15 @@ from rolecall.runtime.inbound import Inbound
 from rolecall.runtime.remote import RemoteRole
 from rolecall.wire import Segment, encode
 from rolecall.wire import frames as f
+from rolecall.wire.limits import LinkOverflow
 
 if TYPE_CHECKING:
     from rolecall.runtime.node import Node
 
 __all__ = ("Network", "Wire")
+
+WAITING_FRAMES = 65_536
+WAITING_BYTES = 256 << 20
 
 
 class Wire(Protocol):
@@ -29,22 +34,28 @@ class Wire(Protocol):
 
 
 class Network:
-    """The other nodes, as one node sees them: the links to them and the roles they hold."""
+    """The other nodes, as one node sees them: the links to them and the roles they hold.
 
-    def __init__(self, node: Node) -> None:
-        self.node = node
+    `reach` is called with the name of a node when the first frame is for it and there is no link; it says whether it
+    makes one. Until then frames wait.
+    """
+
+    def __init__(self, node: Node, reach: Callable[[str], bool] = lambda peer: False) -> None:
+        self.node, self._reach = node, reach
         self.roles: dict[RoleId, RemoteRole] = {}
         self._links: dict[str, Wire] = {}
         self._inbound: dict[str, Inbound] = {}
+        self._unlinked: dict[str, _Waiting] = {}
         self._asked: dict[int, Any] = {}
+        self._subscribing: dict[int, asyncio.Future[None]] = {}
         self._numbers = itertools.count(1)
         self._last: tuple[Any, list[Segment]] | None = None
 
     # ------------------------------------------------------------------------------------------ who is where
 
-    def bind(self, role: RoleId, home: str) -> None:
-        """Take note that a role lives on another node."""
-        self.roles[role] = RemoteRole(self, role, home)
+    def bind(self, role: RoleId, home: str, *, listed: bool = True) -> None:
+        """Take note that a role lives on another node; unless it is `listed`, no pattern matches it."""
+        self.roles[role] = RemoteRole(self, role, home, listed=listed)
         self.node.directory.add_remote(self.roles[role])
 
     def unbind(self, role: RoleId, error: RoleLost) -> None:
@@ -53,6 +64,8 @@ class Network:
         if remote is not None:
             remote.lose(error)
             self.node.directory.remove_remote(remote, error)
+            for instance in self.node.instances:
+                instance.source_lost(role, error)
 
     def speaks_for(self, peer: str, role: RoleId) -> bool:
         """Say whether a node may send messages of a role: it holds it, as far as is known here."""
@@ -65,11 +78,14 @@ class Network:
         """Use a link to a node; what it sends is taken from now on."""
         self._links[peer] = link
         inbound = self._inbound[peer] = Inbound(self, peer)
+        for frame, segments in self._unlinked.pop(peer, _Waiting(peer)).frames:
+            link.send(frame, segments)
         link.on_frame = lambda frame, segments: self._received(inbound, frame, segments)
 
     def leave(self, peer: str, why: str) -> None:
         """Take a node for lost, with all its roles."""
         self._links.pop(peer, None)
+        self._unlinked.pop(peer, None)
         inbound = self._inbound.pop(peer, None)
         with self.node.directory.bulk():
             for role in [role for role, remote in self.roles.items() if remote.home == peer]:
@@ -78,10 +94,19 @@ class Network:
             inbound.lose()
 
     def send(self, peer: str, frame: f.Frame, segments: Sequence[Segment] = ()) -> None:
-        """Send a frame to a node; to one that is lost, nothing goes."""
+        """Send a frame to a node, now or when there is a link; to one that is lost, nothing goes.
+
+        Raises:
+            LinkOverflow: too much waits for it already.
+        """
         link = self._links.get(peer)
         if link is not None:
             link.send(frame, segments)
+        elif peer in self._unlinked:
+            self._unlinked[peer].add(frame, segments)
+        elif self._reach(peer):
+            self._unlinked[peer] = _Waiting(peer)
+            self._unlinked[peer].add(frame, segments)
 
     def number(self, asker: Any) -> int:
         """Return the number of a new request, whose answers go to `asker`."""
@@ -92,6 +117,21 @@ class Network:
     def forget(self, number: int) -> None:
         """Expect no more answers to a request."""
         self._asked.pop(number, None)
+
+    async def subscribed(self) -> None:
+        """Wait until every subscription made so far is acknowledged, or was refused or lost with its node."""
+        if self._subscribing:
+            await asyncio.wait(list(self._subscribing.values()))
+
+    def subscribing(self, number: int) -> None:
+        """Take note that a subscription has been asked for."""
+        self._subscribing[number] = asyncio.get_running_loop().create_future()
+
+    def settled(self, number: int) -> None:
+        """Take note that a subscription has been answered, or will not be."""
+        asked = self._subscribing.pop(number, None)
+        if asked is not None:
+            asked.set_result(None)
 
     def encoded(self, item: Any, where: str) -> list[Segment]:
         """Return an item as segments; an item that goes to many is encoded once."""
@@ -133,6 +173,8 @@ class Network:
         if asker is None:
             return
         match frame:
+            case f.Subscribed(id=number):
+                self.settled(number)
             case f.Reply(id=number):
                 asker.replied(number, segments)
             case f.Failed(id=number, error=error):
@@ -149,3 +191,21 @@ class Network:
                 asker.item(number, segments)
             case f.Event(id=number):
                 asker.event(number, segments)
+
+
+class _Waiting:
+    """Frames for a node that there is no link to yet."""
+
+    def __init__(self, peer: str) -> None:
+        self.frames: list[tuple[f.Frame, Sequence[Segment]]] = []
+        self._peer, self._bytes = peer, 0
+
+    def add(self, frame: f.Frame, segments: Sequence[Segment]) -> None:
+        """Keep a frame, in order."""
+        size = sum(map(len, segments))
+        if len(self.frames) >= WAITING_FRAMES:
+            raise LinkOverflow(self._peer, "frames", len(self.frames) + 1, WAITING_FRAMES)
+        if self.frames and self._bytes + size > WAITING_BYTES:
+            raise LinkOverflow(self._peer, "bytes", self._bytes + size, WAITING_BYTES)
+        self.frames.append((frame, segments))
+        self._bytes += size

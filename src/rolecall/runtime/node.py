@@ -10,7 +10,7 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import msgspec
@@ -55,13 +55,17 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Node:
-    """Hosts role instances. Enter it with `async with`; leaving it stops its roles."""
+    """Hosts role instances. Enter it with `async with`; leaving it stops its roles.
+
+    `native` is what manages it: `Native`, or a role that does more, with the options of its constructor.
+    """
 
     def __init__(
         self, name: str, directory: Directory | None = None, options: NodeOptions | None = None,
         observers: Sequence[Observer] = (),
         *,
         began_s: float | None = None,
+        native: tuple[type[Native], Mapping[str, Any]] = (Native, {}),
     ) -> None:  # fmt: skip
         self.name = name
         self.native_id = RoleId(f"{name}/{NATIVE}")
@@ -71,15 +75,16 @@ class Node:
         self.dead_letters: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS)
         self.errors: dict[str, int] = {}
         self.logger = logging.getLogger("rolecall.node")
-        self.compute_limiter = anyio.CapacityLimiter(self.options.compute_threads or os.cpu_count() or 1)
         self.shared_elements: dict[Any, Any] = {}
         self.checker: Checker | None = None
+        self.configure(self.options)
         self.closing = anyio.Event()
         self.incarnation = secrets.randbits(63)
         self.network: Network | None = None
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self.began_s = self._loop.time() if began_s is None else began_s
+        self._native = native
         self._tasks = anyio.create_task_group()
         self._instances: dict[RoleId, RoleInstance] = {}
         self._numbers = itertools.count(1)
@@ -91,13 +96,20 @@ class Node:
             raise ConfigError(f"node {self.name!r}", "there is already a node of this name", hint="Choose another")
         await self._tasks.__aenter__()
         self.directory.nodes[self.name] = self
-        self.native = self.host(Hosting(id=self.native_id, role_class=Native))
+        role_class, options = self._native
+        self.native = self.host(Hosting(id=self.native_id, role_class=role_class, options=options))
         await self.native.start()
-        if self.options.checked:
+        return self
+
+    def configure(self, options: NodeOptions) -> None:
+        """Take the options of the roles that are hosted from now on."""
+        self.options = options
+        self.compute_limiter = anyio.CapacityLimiter(options.compute_threads or os.cpu_count() or 1)
+        self.checker = None
+        if options.checked:
             from rolecall.runtime.checking import Checker
 
             self.checker = Checker(self)
-        return self
 
     async def __aexit__(self, *error: Any) -> bool | None:
         with anyio.CancelScope(shield=True):
@@ -212,6 +224,7 @@ class Node:
         self._instances.pop(instance.id, None)
         if self.directory.closing:
             return
+        cast(Native, self.native.role).role_ended(instance)
         error = instance.lost_error("none")
         for other in self.directory:
             other.source_lost(instance.id, error)

@@ -39,8 +39,8 @@ KINDS: Mapping[str, CallKind] = {"service": "call", "task": "start", "stream": "
 class RemoteRole:
     """A role that lives on another node."""
 
-    def __init__(self, network: Network, role: RoleId, home: str) -> None:
-        self.network, self.id, self.home = network, role, home
+    def __init__(self, network: Network, role: RoleId, home: str, *, listed: bool = True) -> None:
+        self.network, self.id, self.home, self.listed = network, role, home, listed
         self.node: Node = network.node
         self.channels: dict[tuple[type, str], RemoteChannel] = {}
         self._topics: dict[str, RemoteTopic] = {}
@@ -87,6 +87,8 @@ class RemoteRole:
             channel.close(type(error), error.why)
         for box in self._boxes.values():
             box.close(error)
+        for topic in self._topics.values():
+            topic.close()
 
 
 class RemoteChannel:

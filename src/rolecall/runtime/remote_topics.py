@@ -93,6 +93,7 @@ class RemoteTopic:
         """Subscribe a sink; its conditions are checked at the source."""
         number = self._network.number(self)
         self._sinks[sink] = number
+        self._network.subscribing(number)
         where = list(getattr(condition, "where", {}).items())
         name = self.declaration.name
         frame = f.Subscribe(number, self._role, name, sink.subscriber, where, sink.capacity, sink.overflow)
@@ -103,7 +104,15 @@ class RemoteTopic:
         number = self._sinks.pop(sink, None)
         if number is not None:
             self._network.forget(number)
+            self._network.settled(number)
             self._network.send(self._home, f.Unsubscribe(number))
+
+    def close(self) -> None:
+        """Expect no more events: the role is gone."""
+        for number in self._sinks.values():
+            self._network.forget(number)
+            self._network.settled(number)
+        self._sinks.clear()
 
     def event(self, number: int, segments: list[memoryview]) -> None:
         """Pass an event to its sink, and give credit for another when it is taken in."""
@@ -119,6 +128,7 @@ class RemoteTopic:
 
     def failed(self, number: int, error: f.WireError) -> None:
         """Say that a subscription was refused."""
+        self._network.settled(number)
         problem = from_wire(error)
         self._network.node.bury("subscription", self._role, self.declaration.name, problem)
 
