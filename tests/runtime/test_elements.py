@@ -199,7 +199,7 @@ async def test_an_unknown_element_says_which_there_is(filled) -> None:
     ("cls", "name", "make", "message"),
     [
         (User, "planner", Line, "it is of type Line, but the role declares Planner"),
-        (User, "planner", lambda: None, "it is of type NoneType, but the role declares Planner"),
+        (User, "planner", lambda: None, "it is of type None, but the role declares Planner"),
         (ModelUser, "model", Fixed, "Fixed is no Model: it has no load, parameters"),
         (User, "planner", Planner, "Planner failed: TypeError: Can't instantiate abstract class Planner"),
         (User, "planner", lambda: 1 / 0, "<lambda> failed: ZeroDivisionError: division by zero"),

@@ -81,7 +81,8 @@ class Relationship:
             hint = class_hint(owner, self.attribute)
         except NameError as error:
             raise DeclarationError(place, f"its annotation cannot be resolved: {error}") from error
-        member = typing.get_args(hint)[0] if typing.get_origin(hint) is Group else None if self.many else hint
+        grouped = typing.get_origin(hint) is Group
+        member = None if grouped != self.many else typing.get_args(hint)[0] if grouped else hint
         if not (isinstance(member, type) and issubclass(member, Role)):
             problem = "it has no annotation" if hint is Any else f"its annotation is {type_name(hint)}"
             raise DeclarationError(place, problem, hint=f"Write `{self.attribute}: {wanted}`")

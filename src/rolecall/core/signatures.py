@@ -34,9 +34,13 @@ class Signature:
         try:
             hints = function_hints(function, owner)
         except NameError as error:
-            raise DeclarationError(channel, f"its annotations cannot be resolved: {error}") from error
+            raise DeclarationError(
+                channel,
+                f"its annotations cannot be resolved: {error}",
+                hint="Import or define it where the class is, and not under `if TYPE_CHECKING:`",
+            ) from error
         self.channel = channel
-        self.parameters = tuple(self._parameters(function, owner, hints))
+        self.parameters = tuple(self._parameters(function, hints))
         self.result = hints.get("return", Any)
         self._bindable = inspect.signature(function)
         self._text = _shown(self.parameters, self.result)
@@ -66,14 +70,14 @@ class Signature:
         found = f"argument {parameter.name!r} is {type_name(type(value))}, not {type_name(parameter.hint)}"
         raise WrongArgument(self.channel, found, self._text)
 
-    @staticmethod
-    def _parameters(function: Callable[..., Any], owner: type, hints: dict[str, Any]) -> list[Parameter]:
+    def _parameters(self, function: Callable[..., Any], hints: dict[str, Any]) -> list[Parameter]:
         found = []
         for parameter in list(inspect.signature(function).parameters.values())[1:]:
             if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                stars = "*" if parameter.kind is parameter.VAR_POSITIONAL else "**"
                 raise DeclarationError(
-                    owner.__qualname__,
-                    f"channel {function.__name__!r} takes *{parameter.name}",
+                    self.channel,
+                    f"it takes {stars}{parameter.name}",
                     hint="Name its parameters, so that both ends can check what is sent",
                 )
             found.append(
@@ -121,6 +125,8 @@ def _class_of(candidate: Any) -> tuple[type, ...]:
         return _UNCHECKED
     if getattr(candidate, "_is_protocol", False):
         return _UNCHECKED
+    if typing.is_typeddict(candidate):
+        return (dict,)
     return (candidate,)
 
 
