@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
-import msgspec
 from anyio.abc import TaskGroup
 
-from rolecall.core.errors import ApplicationFailed, CallerError, ConfigError, RolecallError
+from rolecall.core.errors import RolecallError
 from rolecall.core.ids import RoleId
 from rolecall.core.records import LogLine, Observer
-from rolecall.fleet.app import After, Call
+from rolecall.fleet.app import Call
+from rolecall.fleet.course import Course, Ending
 from rolecall.fleet.deployment import Deployment
 from rolecall.fleet.structure import calls
 from rolecall.fleet.values import imported
@@ -22,17 +22,7 @@ from rolecall.runtime.instance import RoleInstance
 from rolecall.runtime.node import Node, NodeOptions
 from rolecall.runtime.watchdog import Blockage, Watchdog
 
-__all__ = ("Ending", "LocalEngine")
-
-DRAIN_S = 10.0
-
-
-class Ending(msgspec.Struct):
-    """How a run ended: what the started calls returned and the state of every role."""
-
-    status: str = "ok"
-    returned: dict[str, Any] = {}
-    states: dict[str, Any] = {}
+__all__ = ("LocalEngine",)
 
 
 class LocalEngine:
@@ -41,14 +31,11 @@ class LocalEngine:
     def __init__(
         self, deployed: Deployment, observers: Sequence[Observer], *, checked: bool, stop: anyio.Event
     ) -> None:
-        self._deployed, self._observers, self._checked, self._stop = deployed, observers, checked, stop
+        self._deployed, self._observers, self._checked = deployed, observers, checked
         self._app = deployed.app
         self._directory = Directory()
         self._began_s = anyio.current_time()
-        self._routines = 0
-        self._quiet = anyio.Event()
-        self._failure: Exception | None = None
-        self._failed = anyio.Event()
+        self._course = Course(self._app, self._say, stop)
         self._ending = Ending(returned={}, states={})
 
     async def run(self) -> Ending:
@@ -67,11 +54,11 @@ class LocalEngine:
                     await self._work()
                     self._keep_states()
             except Exception as error:  # raised again below: a task group would wrap it
-                self._failure = error
+                self._course.failure = error
             finally:
                 await self._close(nodes)
-        if self._failure is not None:
-            raise self._failure
+        if self._course.failure is not None:
+            raise self._course.failure
         self._raise_violations(nodes)
         return self._ending
 
@@ -133,36 +120,22 @@ class LocalEngine:
             for instance in hosted:
                 starting.start_soon(start, instance)
         for instance, error in errors:
-            if not self._tolerates(instance.id):
-                raise self._failure_of(instance.id, "setup", error)
-            self._say("error", instance.id, f"failed in setup: {error}")
-
-    def _tolerates(self, role: RoleId) -> bool:
-        spec = self._app.roles[role.home][role.name]
-        return (spec.on_failure or self._app.on_failure) == "continue"
-
-    @staticmethod
-    def _failure_of(role: str, phase: str, error: Exception) -> Exception:
-        """Return what to raise: what the user configured wrongly speaks for itself."""
-        if isinstance(error, CallerError) and phase == "setup":
-            return error
-        failure = ApplicationFailed(role, phase, error)
-        failure.__cause__ = error
-        return failure
+            self._course.not_set_up(instance.id, error)
 
     # ------------------------------------------------------------------------------------------ work
 
     async def _work(self) -> None:
         """Start what is to be started and wait for the end the application asks for."""
         started, mains = calls(self._app), [instance for instance in self._directory if instance.has_main]
-        self._routines = len(started) + len(mains)
-        self._require_routines()
+        self._course.begin(len(started) + len(mains))
         async with anyio.create_task_group() as tasks:
             for call in started:
                 tasks.start_soon(self._call, call, name=f"start {call.call}")
             for instance in mains:
                 instance.start_main(self._main_ended(instance, tasks))
-            await self._wait()
+            await self._course.over()
+            if self._course.stopped:
+                await self._drain()
             tasks.cancel_scope.cancel()
 
     async def _call(self, call: Call) -> None:
@@ -174,12 +147,12 @@ class LocalEngine:
             handle = await start_task(caller, dispatcher, (), self._arguments(call))
             self._ending.returned[call.call] = await handle.result()
         except RolecallError as error:
-            if not self._stop.is_set():
-                self._fail(role, call.channel, error)
+            if not self._course.stop.is_set():
+                self._course.fail(role, call.channel, error)
         except Exception as error:
-            self._fail(role, call.channel, error)
+            self._course.fail(role, call.channel, error)
         finally:
-            self._routine_ended()
+            self._course.routine_ended()
 
     def _arguments(self, call: Call) -> dict[str, Any]:
         given: dict[str, Any] = imported(call.with_, f"start {call.call}", tuple(self._app.import_from))
@@ -188,63 +161,25 @@ class LocalEngine:
     def _main_ended(self, instance: RoleInstance, tasks: TaskGroup) -> Callable[[Exception | None], None]:
         async def fail(error: Exception) -> None:
             await instance.fail(f"its main routine failed: {type(error).__name__}: {error}")
-            self._routine_ended()
+            self._course.routine_ended()
 
         def ended(error: Exception | None) -> None:
             if error is None:
-                self._routine_ended()
+                self._course.routine_ended()
             else:
-                self._fail(instance.id, "main", error)
+                self._course.fail(instance.id, "main", error)
                 tasks.start_soon(fail, error, name=f"fail {instance.id}")
 
         return ended
 
-    def _fail(self, role: RoleId, phase: str, error: Exception) -> None:
-        if self._tolerates(role):
-            self._say("error", role, f"failed in {phase}: {type(error).__name__}: {error}")
-        elif self._failure is None:
-            self._failure = self._failure_of(role, phase, error)
-            self._failed.set()
-
-    def _routine_ended(self) -> None:
-        self._routines -= 1
-        if self._routines == 0:
-            self._quiet.set()
-
     # ------------------------------------------------------------------------------------------ the end
 
-    async def _wait(self) -> None:
-        ends = self._ends()
-        async with anyio.create_task_group() as waiting:
-            ended = anyio.Event()
-            for event in ends:
-                waiting.start_soon(_either, event, ended)
-            if isinstance(self._app.until, After):
-                waiting.start_soon(_after, self._app.until.seconds, ended)
-            await ended.wait()
-            waiting.cancel_scope.cancel()
-        if self._stop.is_set() and self._failure is None:
-            await self._drain()
-
-    def _ends(self) -> list[anyio.Event]:
-        quiet = [self._quiet] if self._app.until == "all-returned" else []
-        return [self._stop, self._failed, *quiet]
-
-    def _require_routines(self) -> None:
-        if self._app.until == "all-returned" and self._routines == 0:
-            raise ConfigError(
-                f"app {self._app.name!r}", "nothing is started and no role has a main routine, so it would end at once",
-                hint="Give `start:`, or `until: stopped`",
-            )  # fmt: skip
-
     async def _drain(self) -> None:
-        """Let main routines and resumable tasks end at their next safe point; 10 s at most."""
+        """Let main routines and resumable tasks end at their next safe point."""
         self._ending.status = "stopped"
         for instance in self._directory:
             instance.drain()
-        if self._routines:
-            with anyio.move_on_after(DRAIN_S):
-                await self._quiet.wait()
+        await self._course.drained()
 
     def _keep_states(self) -> None:
         for instance in self._directory:
@@ -262,13 +197,3 @@ class LocalEngine:
     def _say(self, level: str, source: str, text: str) -> None:
         for observer in self._observers:
             observer(LogLine(anyio.current_time() - self._began_s, level, source, text))
-
-
-async def _either(event: anyio.Event, ends: anyio.Event) -> None:
-    await event.wait()
-    ends.set()
-
-
-async def _after(seconds: float, ends: anyio.Event) -> None:
-    await anyio.sleep(seconds)
-    ends.set()

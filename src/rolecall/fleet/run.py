@@ -21,8 +21,9 @@ from rolecall.core.ids import RoleId
 from rolecall.core.records import Metric, Observer, Record
 from rolecall.core.tensors import Tensors
 from rolecall.fleet.app import App
+from rolecall.fleet.course import Ending
 from rolecall.fleet.deployment import Deployment, deployment
-from rolecall.fleet.local import Ending, LocalEngine
+from rolecall.fleet.local import LocalEngine
 from rolecall.fleet.structure import calls
 
 __all__ = ("History", "run", "run_sync")
