@@ -284,3 +284,14 @@ def test_a_routine_that_nobody_has_is_not_invented() -> None:
 def test_what_cannot_be_combined(extensions: Any, message: str) -> None:
     with pytest.raises(rc.DeclarationError, match=message):
         combined(Steps, extensions)
+
+
+def test_elements_and_relationships_that_are_overridden_are_gone() -> None:
+    class Settled(Sub):
+        planner = "by hand"
+        friend = None
+
+        on_done = None  # type: ignore[assignment]
+
+    found = declarations(Settled)
+    assert not found.elements and list(found.relationships) == ["sources"]

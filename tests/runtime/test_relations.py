@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 import rolecall as rc
+from rolecall.core.topologies import neighbours
 from rolecall.runtime.node import NodeOptions
 from rolecall.runtime.relations import Target
 
@@ -135,6 +136,18 @@ async def test_the_role_of_the_same_name_on_the_node_is_implied(related_world) -
 async def test_the_native_role_is_no_member_of_a_pattern(related_world) -> None:
     async with related_world("a", "b", workers="*/*") as w:
         assert (await w.role("a/boss", Plain)).workers.ids == ("a/boss",)
+
+
+async def test_a_topology_gives_each_role_its_neighbours(related_world) -> None:
+    names = [f"{'ab'[number % 2]}/w{number}" for number in range(6)]
+    graph = neighbours("ring", names, seed=1)
+    own = {name.partition("/")[2]: {"workers": Target(tuple(graph[name]))} for name in names}
+    async with related_world("a", "b", own=own) as w:
+        roles = {name: await w.role(name, Plain) for name in names}
+        found = {name: list(role.workers) for name, role in roles.items()}
+        assert found == graph
+        await w.instance(names[0]).stop()
+        assert names[0] not in roles[graph[names[0]][0]].workers
 
 
 # ---------------------------------------------------------------------------------------------- aliases

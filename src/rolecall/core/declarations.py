@@ -13,6 +13,7 @@ from rolecall.core.conditions import check_conditions
 from rolecall.core.elements import Element, ElementDeclaration, declared_elements
 from rolecall.core.errors import DeclarationError, nearest
 from rolecall.core.inboxes import Inbox
+from rolecall.core.members import members_of
 from rolecall.core.relationships import (
     Relationship,
     RelationshipDeclaration,
@@ -55,13 +56,13 @@ def declarations(cls: type) -> Declarations:
         DeclarationError: an annotation cannot be resolved, a handler names an unknown relationship or field,
             or a name is one that every role has.
     """
-    members = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
+    members = members_of(cls, object)
     _check_names(cls, members)
     found = Declarations(
         cls,
-        {k: v for k, v in members.items() if isinstance(v, Channel)},
-        {k: v for k, v in members.items() if isinstance(v, Topic)},
-        {k: v for k, v in members.items() if isinstance(v, Inbox)},
+        members_of(cls, Channel),
+        members_of(cls, Topic),
+        members_of(cls, Inbox),
         declared_elements(cls),
         declared_relationships(cls),
         {k: marks for k, v in members.items() if callable(v) and (marks := _marks(cls, k))},

@@ -12,6 +12,7 @@ import msgspec
 
 from rolecall.core.annotations import class_hint, type_name
 from rolecall.core.errors import DeclarationError, ElementError
+from rolecall.core.members import members_of
 from rolecall.core.signatures import accepted_classes
 
 __all__ = ("Element", "ElementDeclaration", "Fresh", "Lazy", "check_element", "declared_elements", "element")
@@ -102,10 +103,7 @@ def element(*, default: Callable[[], Any] | None = None, optional: bool = False)
 
 def declared_elements(cls: type) -> dict[str, ElementDeclaration]:
     """Return the elements a role class declares, by name."""
-    found: dict[str, Element] = {}
-    for base in reversed(cls.__mro__):
-        found.update({k: v for k, v in vars(base).items() if isinstance(v, Element)})
-    return {name: slot.declaration(cls) for name, slot in found.items()}
+    return {name: slot.declaration(cls) for name, slot in members_of(cls, Element).items()}
 
 
 def check_element(role: str, declared: ElementDeclaration, value: Any) -> None:

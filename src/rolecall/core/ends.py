@@ -127,7 +127,10 @@ class StreamEndpoint(ABC, Generic[P, T_co]):
 
 
 class Subscription(ABC, Generic[M]):
-    """Events of a topic, kept until the role takes them: `async with group.subscribe(Topic) as events`."""
+    """Events of a topic, kept until the role takes them: `async with group.subscribe(Topic) as events`.
+
+    Its sources are the members of the group at that moment. Iterating it ends when all of them have ended.
+    """
 
     @abstractmethod
     def take(self, *, source: RoleId | None = None) -> Coroutine[Any, Any, tuple[RoleId, M]]:
@@ -168,7 +171,11 @@ class TopicEnd(ABC, Generic[M]):
 
     @abstractmethod
     def emit(self, item: M, /) -> Coroutine[Any, Any, None]:
-        """Publish `item`; returns when the bounded queue of every subscriber has admitted or refused it."""
+        """Publish `item`; returns when the bounded queue of every subscriber has admitted or refused it.
+
+        All are offered it at once: a slow subscriber holds up the emitter, never another subscriber. Leaving the
+        wait takes the event back from the queues that had no room for it yet.
+        """
 
     @abstractmethod
     def subscribe(
@@ -182,7 +189,10 @@ class InboxEnd(ABC, Generic[M]):
 
     @abstractmethod
     def put(self, item: M, /) -> Coroutine[Any, Any, None]:
-        """Send one way; returns when the inbox has admitted it, so a full inbox slows its senders."""
+        """Send one way; returns when the inbox has admitted it, so a full inbox slows its senders.
+
+        Leaving the wait takes the message back.
+        """
 
     @abstractmethod
     def take(self, key: Hashable = None, *, source: RoleId | None = None) -> Coroutine[Any, Any, M]:

@@ -10,6 +10,7 @@ import msgspec
 from rolecall.core.annotations import class_hint, type_name
 from rolecall.core.errors import DeclarationError
 from rolecall.core.groups import EventHandler, Group, MemberHandler
+from rolecall.core.members import members_of
 from rolecall.core.policies import EventOverflow
 from rolecall.core.role import Role
 from rolecall.core.topics import Handles, UnboundTopic, marked
@@ -142,7 +143,4 @@ def many(name: str | None = None) -> Any:
 
 def declared_relationships(cls: type) -> dict[str, RelationshipDeclaration]:
     """Return the relationships a role class declares, by attribute."""
-    found: dict[str, Relationship] = {}
-    for base in reversed(cls.__mro__):
-        found.update({k: v for k, v in vars(base).items() if isinstance(v, Relationship)})
-    return {attribute: relationship.declaration(cls) for attribute, relationship in found.items()}
+    return {attribute: found.declaration(cls) for attribute, found in members_of(cls, Relationship).items()}

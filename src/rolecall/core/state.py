@@ -9,6 +9,7 @@ import msgspec
 
 from rolecall.core.annotations import type_name
 from rolecall.core.errors import DeclarationError, WrongType
+from rolecall.core.members import members_of
 
 __all__ = ("State", "declared_state")
 
@@ -68,8 +69,7 @@ def declared_state(cls: type) -> State[Any] | None:
     Raises:
         DeclarationError: it declares several, or one that cannot start empty.
     """
-    members = {name: value for base in reversed(cls.__mro__) for name, value in vars(base).items()}
-    found = {name: value for name, value in members.items() if isinstance(value, State)}
+    found = members_of(cls, State)
     if len(found) > 1:
         raise DeclarationError(
             type_name(cls), f"it declares several states: {', '.join(found)}", hint="Put them into one Struct"

@@ -92,7 +92,8 @@ def on(
     leave are not any more.
 
     Args:
-        where: conditions checked at the source, such as `{"loss__lt": 0.1}`.
+        where: conditions checked at the source, such as `{"loss__lt": 0.1}`. An event on which they cannot be
+            checked (None is not below 0.1) does not come, and is a dead letter.
         capacity: how many events may wait for the handler.
         overflow: what happens when they do: the emitter waits (`wait`), or the oldest event gives way
             (`drop_oldest`). With `latest` only the newest event of each source ever waits.

@@ -7,7 +7,6 @@ same way with many roles is reported once.
 from __future__ import annotations
 
 import inspect
-import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -20,6 +19,7 @@ from rolecall.core.errors import CallerError, ConfigError, nearest
 from rolecall.core.patterns import select
 from rolecall.core.relationships import RelationshipDeclaration
 from rolecall.core.role import Role
+from rolecall.core.signatures import accepted_classes
 from rolecall.fleet import importing, structure
 from rolecall.fleet.app import Alias, App, ElementSpec, Later, RoleSpec, Target, Topology
 from rolecall.fleet.marks import KeyPath
@@ -279,10 +279,8 @@ def _is_a(other: type, wanted: Any) -> bool:
 
 def _may_be(made: type, declared: ElementDeclaration) -> bool:
     """Say whether an object of a class may be what an element is declared to be."""
-    wanted = typing.get_origin(declared.type) or declared.type
-    checkable = isinstance(wanted, type) and not getattr(wanted, "_is_protocol", False)
     makes_others = any(isinstance(vars(base).get("__new__"), staticmethod) for base in made.__mro__)
-    return not checkable or makes_others or issubclass(made, wanted)
+    return makes_others or issubclass(made, accepted_classes(declared.type))
 
 
 def _arguments(

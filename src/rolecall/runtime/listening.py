@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rolecall.core.conditions import Conditions, compile_conditions
-from rolecall.core.errors import CallerError, RoleLost
+from rolecall.core.errors import RoleLost
 from rolecall.core.ids import RoleId
 from rolecall.core.policies import ChannelOptions
 from rolecall.core.topics import Handles, Topic
@@ -102,7 +102,7 @@ class _Listener:
                 self._heard[source] = self._attached(source)
             except RoleLost:
                 continue  # it will be no member any more as soon as that is announced
-            except CallerError as error:
+            except Exception as error:  # of whatever kind: whoever has joined is not to blame
                 if strict:
                     raise
                 self._heard[source] = None
