@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any
 
 import anyio
@@ -366,3 +367,40 @@ async def test_a_source_that_never_was_may_still_come(opened, settle) -> None:
 def test_an_inbox_without_room_is_refused(options: Any) -> None:
     with pytest.raises(rc.DeclarationError, match=r"rc\.Inbox\(int\): capacity and capacity_bytes"):
         rc.Inbox(int, **options)
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("seed", range(12))
+async def test_whatever_is_cancelled_nothing_is_lost_or_doubled(opened, seed) -> None:
+    """Senders and takers that give up at any moment, takers of keys, of sources and of all: drawn from a seed."""
+    rng = random.Random(seed)
+    sent: list[tuple[str, int]] = []
+    taken: list[tuple[str, int]] = []
+
+    async def send(sender: Sender) -> None:
+        for hop in range(40):
+            await anyio.sleep(rng.random())
+            chunk = Chunk(rng.randrange(3), hop, sender.id.encode())
+            with anyio.move_on_after(rng.choice([0.1, 1, 100])):
+                await sender.worker.chunks.put(chunk)
+                sent.append((sender.id, hop))
+
+    async def take(worker: Worker) -> None:
+        for _ in range(60):
+            await anyio.sleep(rng.random())
+            with anyio.move_on_after(rng.choice([0.1, 1])):
+                if rng.random() < 0.3:
+                    found = list((await worker.chunks.collect([NEAR, FAR], key=rng.choice([None, 1]))).values())
+                else:
+                    found = [await worker.chunks.take(rng.choice([None, 0, 1, 2]), source=rng.choice([None, NEAR]))]
+                taken.extend((chunk.body.decode(), chunk.hop) for chunk in found)
+
+    async with opened as o:
+        async with anyio.create_task_group() as tasks:
+            for sender in (o.near, o.far, o.near):
+                tasks.start_soon(send, sender)
+            for _ in range(3):
+                tasks.start_soon(take, o.worker)
+            await anyio.sleep(100)
+            taken.extend((chunk.body.decode(), chunk.hop) for _, chunk in o.worker.chunks.drain())
+    assert sorted(taken) == sorted(sent)

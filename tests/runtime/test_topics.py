@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import anyio
@@ -395,3 +396,50 @@ async def test_events_of_the_start_wait_for_their_subscriber(world, settle) -> N
             instance.role.permit.set()
         await settle()
         assert instance.role.numbers == [0, 1]
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("seed", range(12))
+async def test_whatever_happens_the_order_of_a_source_holds_and_who_waits_misses_nothing(world, seed) -> None:
+    """Emitters that give up, slow handlers, subscribers that come and go: all drawn from a seed."""
+    rng = random.Random(seed)
+    given_up: dict[str, set[int]] = {"a/s1": set(), "b/s2": set()}
+    gates: list[Gate] = []
+
+    class Uneven(Waiting):
+        async def hear(self, source: rc.RoleId, report: Report) -> None:
+            await anyio.sleep(rng.random())
+            self.heard.append((source, report.number))
+
+    async def emit(source: Source) -> None:
+        for number in range(60):
+            with anyio.move_on_after(rng.choice([0.2, 5, 50])):
+                await source.done.emit(Report(number))
+                await anyio.sleep(rng.random() / 2)
+                continue
+            given_up[source.id].add(number)
+
+    async def come_and_go(w: Any, name: str) -> None:
+        for _ in range(4):
+            await anyio.sleep(3 * rng.random())
+            gates.append(await w.role(name, rng.choice([Uneven, Dropping, Newest])))
+            await anyio.sleep(9 * rng.random())
+            await w.instance(name).stop()
+
+    async with world("a", "b", sources="*/s*") as w:
+        sources = [await w.role("a/s1", Source), await w.role("b/s2", Source)]
+        loyal = await w.role("a/loyal", Uneven)
+        async with anyio.create_task_group() as tasks:
+            for source in sources:
+                tasks.start_soon(emit, source)
+            tasks.start_soon(come_and_go, w, "a/guest")
+            tasks.start_soon(come_and_go, w, "b/guest")
+        await anyio.sleep(50)
+    for gate in [loyal, *gates]:
+        for source in given_up:
+            numbers = [number for who, number in gate.heard if who == source]
+            assert numbers == sorted(set(numbers)), "in order, none twice"
+            if isinstance(gate, Uneven) and numbers:
+                expected = set(range(numbers[0], numbers[-1] + 1))
+                assert expected - set(numbers) <= given_up[source], "missed what nobody took back"
+    assert len(loyal.heard) >= 120 - sum(map(len, given_up.values()))
