@@ -22,7 +22,7 @@ from rolecall.fleet.marks import KeyPath, Mark, Marks
 from rolecall.fleet.shapes import app_of, shown, tree_of
 from rolecall.fleet.values import plain
 
-__all__ = ("load", "save")
+__all__ = ("load", "save", "written")
 
 INCLUDES_LIMIT = 10  # how deep one file may include another
 _SOURCES = ("class", "factory", "value")
@@ -178,7 +178,7 @@ def _run_aside(path: Path) -> Any:
 
 def save(app: App, path: Path) -> None:
     """Write an application; see `App.save`."""
-    text = yaml_tree.dump(_written_app(app))
+    text = yaml_tree.dump(written(app))
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -190,14 +190,16 @@ def save(app: App, path: Path) -> None:
         raise
 
 
-def _written_app(app: App) -> Any:
+def written(app: App) -> dict[str, Any]:
+    """Return an application as the tree of its file, with a marker in the place of each live object."""
     tree = tree_of(app)
     for roles in tree.get("roles", {}).values():
         for spec in roles.values():
             _name_classes(spec)
     for preset in tree.get("presets", {}).values():
         _name_classes(preset)
-    return _written(tree)
+    plainly: dict[str, Any] = _written(tree)
+    return plainly
 
 
 def _name_classes(spec: dict[str, Any]) -> None:

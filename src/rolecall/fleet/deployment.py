@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -32,8 +32,8 @@ class Deployment(msgspec.Struct, frozen=True):
     relationships: dict[str, dict[str, dict[str, Target]]]
 
 
-def deployment(app: App) -> Deployment:
-    """Import and resolve an expanded application.
+def deployment(app: App, nodes: Iterable[str] | None = None) -> Deployment:
+    """Import and resolve an expanded application, or what of it is on some nodes.
 
     Raises:
         ConfigError: a class or factory cannot be imported.
@@ -41,7 +41,7 @@ def deployment(app: App) -> Deployment:
     """
     graphs = _Graphs(app)
     hostings, relationships = {}, {}
-    for node in app.nodes:
+    for node in app.nodes if nodes is None else nodes:
         roles = app.roles.get(node, {})
         hostings[node] = [_hosting(app, node, name, spec) for name, spec in roles.items()]
         relationships[node] = {name: graphs.relationships(RoleId(f"{node}/{name}")) for name in (*roles, NATIVE)}

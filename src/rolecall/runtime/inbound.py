@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,7 @@ class Inbound:
 
     # ------------------------------------------------------------------------------------------ calls
 
-    def call(self, frame: f.Call, segments: list[memoryview]) -> None:
+    def call(self, frame: f.Call, segments: Sequence[memoryview]) -> None:
         """Take a call in its turn, or answer that there is no room."""
         line = self._line(frame.caller, frame.to, frame.channel)
         if not line.is_next(frame.order):
@@ -87,7 +88,7 @@ class Inbound:
         found.instance.require_allowed(caller, frame.channel)
         return found
 
-    def _submit(self, dispatcher: Dispatcher, frame: f.Call, segments: list[memoryview]) -> None:
+    def _submit(self, dispatcher: Dispatcher, frame: f.Call, segments: Sequence[memoryview]) -> None:
         args, kwargs = self._codec(dispatcher).decode(segments)
         future = asyncio.get_running_loop().create_future()
         deadline = inf if frame.remaining_s is None else anyio.current_time() + frame.remaining_s
@@ -150,7 +151,7 @@ class Inbound:
 
     # ------------------------------------------------------------------------------------------ inboxes and topics
 
-    def put(self, frame: f.Put, segments: list[memoryview]) -> None:
+    def put(self, frame: f.Put, segments: Sequence[memoryview]) -> None:
         """Put a message into an inbox in its turn, and answer when it is in."""
         line = self._line(frame.caller, frame.to, frame.inbox)
         if not line.is_next(frame.order):
@@ -165,7 +166,7 @@ class Inbound:
         if line.took():
             self._send(f.Ready(frame.to, frame.inbox, frame.caller))
 
-    def _put(self, frame: f.Put, segments: list[memoryview]) -> Admission | None:
+    def _put(self, frame: f.Put, segments: Sequence[memoryview]) -> Admission | None:
         caller, to = RoleId(frame.caller), RoleId(frame.to)
         self._require_bound(caller, f"{to}.{frame.inbox}")
         end = self._network.node.local_inbox(to, frame.inbox)

@@ -27,7 +27,12 @@ WAITING_BYTES = 256 << 20
 class Wire(Protocol):
     """What a node needs of a link."""
 
-    on_frame: Callable[[Any, list[memoryview]], None] | None
+    @property
+    def on_frame(self) -> Callable[[Any, Sequence[memoryview]], None] | None:
+        """What is called with each frame that comes in, and its payload."""
+
+    @on_frame.setter
+    def on_frame(self, handler: Callable[[Any, Sequence[memoryview]], None]) -> None: ...
 
     def send(self, frame: Any, segments: Sequence[Segment] = ()) -> None:
         """Queue a frame; it arrives once and in order while both sides live."""
@@ -141,7 +146,7 @@ class Network:
 
     # ------------------------------------------------------------------------------------------ frames
 
-    def _received(self, inbound: Inbound, frame: f.Frame, segments: list[memoryview]) -> None:
+    def _received(self, inbound: Inbound, frame: f.Frame, segments: Sequence[memoryview]) -> None:
         """Give a frame to whom it concerns; an answer nobody waits for any more is dropped."""
         match frame:
             case f.Call():
@@ -168,7 +173,7 @@ class Network:
         if remote is not None:
             remote.ready(frame.channel, RoleId(frame.caller))
 
-    def _answer(self, frame: Any, segments: list[memoryview]) -> None:
+    def _answer(self, frame: Any, segments: Sequence[memoryview]) -> None:
         asker = self._asked.get(frame.id)
         if asker is None:
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import msgspec
 
 from rolecall.core.channels import Channel
 from rolecall.core.context import Handling, chain
-from rolecall.core.errors import DeadlineExceeded, NodeLost, RoleLost
+from rolecall.core.errors import DeadlineExceeded, NodeLost, RolecallError, RoleLost
 from rolecall.core.ids import RoleId
 from rolecall.core.inboxes import Inbox
 from rolecall.core.policies import ChannelOptions
@@ -177,7 +177,7 @@ class RemoteChannel:
 
     # ------------------------------------------------------------------------------------------ answers
 
-    def replied(self, number: int, segments: list[memoryview]) -> None:
+    def replied(self, number: int, segments: Sequence[memoryview]) -> None:
         """End a message with its result."""
         invocation = self._settle(number)
         if invocation is None:
@@ -223,13 +223,17 @@ class RemoteChannel:
         if caller in self._lines:
             self._lines[caller].ready()
 
-    def progress(self, number: int, segments: list[memoryview]) -> None:
+    def progress(self, number: int, segments: Sequence[memoryview]) -> None:
         """Pass on a progress report."""
         if number in self._under_way:
             invocation, _ = self._under_way[number]
             if invocation.reports is not None:
-                hint = self.options.progress or Any
-                invocation.reports.add(decode(segments, hint, where=f"{self.where}: progress"))
+                try:
+                    report = decode(segments, self.options.progress or Any, where=f"{self.where}: progress")
+                except RolecallError as error:
+                    self.instance.node.bury("progress", self.instance.id, self.name, error)
+                else:
+                    invocation.reports.add(report)
 
     def admitted(self, number: int) -> None:
         """Take note that the mailbox has taken a task."""
@@ -238,13 +242,19 @@ class RemoteChannel:
             if invocation.admission is not None and not invocation.admission.done():
                 invocation.admission.set_result(True)
 
-    def item(self, number: int, segments: list[memoryview]) -> None:
+    def item(self, number: int, segments: Sequence[memoryview]) -> None:
         """Pass on an item of a stream."""
         hint = (typing.get_args(self.signature.result) or (Any,))[0]
         if number in self._under_way:
             invocation, _ = self._under_way[number]
             if invocation.items is not None:
-                invocation.items.arrived(decode(segments, hint, where=f"{self.where}: item"))
+                try:
+                    item = decode(segments, hint, where=f"{self.where}: item")
+                except RolecallError as error:
+                    self.interrupt(invocation)
+                    invocation.fail(error)
+                else:
+                    invocation.items.arrived(item)
 
     def close(self, error_class: type[RoleLost], why: str) -> None:
         """End every message: the other side is gone."""

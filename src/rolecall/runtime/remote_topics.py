@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rolecall.core.conditions import Conditions, compile_conditions
+from rolecall.core.errors import RolecallError
 from rolecall.core.ids import RoleId
 from rolecall.core.topics import Topic
 from rolecall.runtime.buffers import Admission
@@ -114,12 +116,17 @@ class RemoteTopic:
             self._network.settled(number)
         self._sinks.clear()
 
-    def event(self, number: int, segments: list[memoryview]) -> None:
+    def event(self, number: int, segments: Sequence[memoryview]) -> None:
         """Pass an event to its sink, and give credit for another when it is taken in."""
         sink = next((sink for sink, own in self._sinks.items() if own == number), None)
         if sink is None:
             return
-        item = decode(segments, self.declaration.type, where=f"{self._role}.{self.declaration.name}: event")
+        try:
+            item = decode(segments, self.declaration.type, where=f"{self._role}.{self.declaration.name}: event")
+        except RolecallError as error:
+            self._network.node.bury("event", self._role, self.declaration.name, error)
+            self._credit(number)
+            return
         admission = sink.offer(self._role, item, size_bytes(item))
         if admission is None:
             self._credit(number)

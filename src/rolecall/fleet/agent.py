@@ -1,0 +1,247 @@
+"""The native role of a node in a process of its own: it does what a conductor says, and reports what happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from rolecall.core.channels import service, task
+from rolecall.core.errors import LifecycleError, NotEncodable, RoleLost
+from rolecall.core.ids import RoleId
+from rolecall.core.records import Metric
+from rolecall.core.topics import Topic
+from rolecall.fleet.deployment import deployment
+from rolecall.fleet.portable import ImportPolicy, received
+from rolecall.fleet.reports import Outgoing, Report, Reported, RoleEnded
+from rolecall.fleet.structure import calls
+from rolecall.fleet.values import imported, plain
+from rolecall.runtime.directory import NATIVE
+from rolecall.runtime.endpoints import start_task
+from rolecall.runtime.native import Native
+from rolecall.runtime.node import NodeOptions
+from rolecall.runtime.relations import Target
+
+if TYPE_CHECKING:
+    from rolecall.fleet.app import App
+    from rolecall.fleet.links import Links
+    from rolecall.runtime.instance import RoleInstance
+
+__all__ = ("Agent", "Deployed", "Order", "Roster", "managed_by")
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What a conductor has deployed: an application, as `portable` made data of it.
+
+    `elapsed_s` is how long ago the run began.
+    """
+
+    application: dict[str, Any]
+    elapsed_s: float = 0.0
+    checked: bool = False
+
+
+class Deployed(msgspec.Struct, frozen=True):
+    """A role that was deployed, and whether it has a main routine."""
+
+    role: RoleId
+    has_main: bool
+
+
+class Roster(msgspec.Struct, frozen=True):
+    """Which roles are on which nodes, and where the nodes listen."""
+
+    roles: dict[str, list[RoleId]]
+    contacts: dict[str, str]
+
+
+class Agent(Native):
+    """Manages a node for a conductor, which is in its relationship `manager`.
+
+    `policy` says what an application may have imported here. `links` are set by whoever makes the node.
+    """
+
+    reported = Topic(Report)
+    links: Links
+
+    def __init__(self, conductor: str, policy: ImportPolicy) -> None:
+        self._conductor, self._policy = conductor, policy
+        self._app: App | None = None
+        self._deployed: list[RoleInstance] = []
+        self._flows = False
+        self._records = Outgoing()
+
+    # ------------------------------------------------------------------------------------------ deploying
+
+    @service(allow="manager")
+    async def deploy(self, order: Order) -> list[Deployed]:
+        """Import and host the roles of an application that are on this node; `bind`, then `start` them.
+
+        Raises:
+            ConfigError: the application is wrong, or names what this node does not import.
+            LifecycleError: there is an application here already.
+        """
+        name = self._node.name
+        if self._app is not None:
+            raise LifecycleError(f"node {name!r} has the application {self._app.name!r} already.")
+        self._policy.check(order.application, name)
+        self._app = app = received(order.application)
+        deployed = await anyio.to_thread.run_sync(deployment, app, (name,))
+        self._node.began_s = anyio.current_time() - order.elapsed_s
+        self._node.configure(self._options(app, deployed.relationships[name], order.checked))
+        with self._node.directory.bulk():
+            for hosting in deployed.hostings[name]:
+                self._deployed.append(self._node.host(hosting))
+        if not self._flows:
+            self._flows = True
+            self._runtime.spawn(partial(self._records.flow, self._report), f"{self.id}: reports")
+        return [Deployed(instance.id, instance.has_main) for instance in self._deployed]
+
+    def _options(self, app: App, relationships: dict[str, dict[str, Target]], checked: bool) -> NodeOptions:
+        own = relationships.get(NATIVE, {})
+        return NodeOptions(
+            seed=app.seed or 0,
+            checked=checked,
+            compute_threads=app.limits.compute_threads,
+            mailbox=app.limits.mailbox_messages,
+            mailbox_bytes=app.limits.mailbox_bytes,
+            role_relationships={**relationships, NATIVE: {**own, "manager": managed_by(self._conductor, own)}},
+        )
+
+    @service(allow="manager")
+    async def bind(self, roster: Roster) -> None:
+        """Take note of who is where."""
+        with self._node.directory.bulk():
+            for home, roles in roster.roles.items():
+                if home != self._node.name:
+                    for role in roles:
+                        self.links.network.bind(role, home)
+        self.links.meet({home: at for home, at in roster.contacts.items() if home != self._node.name})
+
+    @service(allow="manager")
+    async def lose_role(self, role: RoleId, why: str) -> None:
+        """Take note that a role on another node has ended."""
+        self.links.network.unbind(role, RoleLost(role, why, "none"))
+
+    @service(allow="manager")
+    async def lose_node(self, node: str, why: str) -> None:
+        """Take note that another node is gone."""
+        self.links.part(node, why)
+
+    # ------------------------------------------------------------------------------------------ working
+
+    @service(allow="manager", concurrent=True)
+    async def start(self, role: RoleId) -> None:
+        """Set a role up; returns when it is ready and its subscriptions are acknowledged."""
+        await self._instance(role).start()
+        await self.links.network.subscribed()
+
+    @task(allow="manager", concurrent=True)
+    async def run_main(self, role: RoleId) -> None:
+        """Run the main routine of a role; raises the error it ends with, and then fails the role."""
+        instance = self._instance(role)
+        ended: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        instance.start_main(lambda error: None if ended.done() else ended.set_result(error))
+        error = await asyncio.shield(ended)
+        if error is not None:
+            why = f"its main routine failed: {type(error).__name__}: {error}"
+            self._node.spawn(lambda: instance.fail(why), f"fail {role}")
+            raise error
+
+    @task(allow="manager", concurrent=True)
+    async def call(self, number: int) -> Any:
+        """Make one of the application's start calls, in the name of this node, and return its result."""
+        app = self._require_app()
+        call = calls(app)[number]
+        arguments = imported(call.with_, f"start {call.call}", tuple(app.import_from))
+        dispatcher = self._node.local_dispatcher(RoleId(call.role), call.channel)
+        handle = await start_task(self._runtime, dispatcher, (), arguments)
+        return await handle.result()
+
+    # ------------------------------------------------------------------------------------------ ending
+
+    @service(allow="manager")
+    async def drain(self) -> None:
+        """Let main routines and resumable tasks end at their next safe point."""
+        for instance in self._node.instances:
+            instance.drain()
+
+    @service(allow="manager")
+    async def states(self) -> dict[RoleId, Any]:
+        """Return the declared state of every role that has one."""
+        found = {instance.id: instance.state_value() for instance in self._node.instances}
+        return {role: state for role, state in found.items() if state is not None}
+
+    @service(allow="manager")
+    async def finish(self) -> int:
+        """Stop all roles; return how many records have been reported, once all have been."""
+        self._node.directory.closing = True
+        for instance in reversed(self._node.instances):
+            if instance is not self._runtime:
+                await instance.stop()
+        self._node.directory.closing = False
+        self._app = None
+        self._deployed.clear()
+        return await self._records.all_sent()
+
+    @service(allow="manager")
+    async def verify(self) -> None:
+        """Raise the first change to a value after it was handed over, in a checked run."""
+        checker = self._node.checker
+        if checker is not None:
+            checker.look()
+            for violation in checker.violations:
+                raise violation
+
+    # ------------------------------------------------------------------------------------------ reporting
+
+    async def setup(self) -> None:
+        self._node.observers.append(self.report)
+
+    def report(self, record: Reported) -> None:
+        """Have a record reported, after those before it; only on the event loop."""
+        if isinstance(record, Metric):
+            record = Metric(record.time_s, record.role, {name: plain(value) for name, value in record.values.items()})
+        self._records.add(record)
+
+    def role_ended(self, instance: RoleInstance) -> None:
+        if instance is not self._runtime:
+            self.report(RoleEnded(instance.id, instance.why_lost))
+
+    async def _report(self, records: list[Reported]) -> None:
+        if dropped := self._records.take_dropped():
+            self._node.say("warning", self.id, f"{dropped:,} records came too fast to be reported")
+        try:
+            await self.reported.emit(Report(records))
+        except NotEncodable as error:
+            if len(records) > 1:
+                for record in records:
+                    await self._report([record])
+            else:
+                self._node.say("error", self.id, f"a record cannot be reported: {error}")
+
+    # ------------------------------------------------------------------------------------------ inside
+
+    @property
+    def _runtime(self) -> RoleInstance:
+        return cast("RoleInstance", self._host)
+
+    def _require_app(self) -> App:
+        if self._app is None:
+            raise LifecycleError(f"node {self._node.name!r} has no application.")
+        return self._app
+
+
+def managed_by(conductor: str, configured: Mapping[str, Target]) -> Target:
+    """Return the relationship `manager`: the conductor, and whom the application names."""
+    target, seen = configured.get("manager"), {"manager"}
+    while target is not None and target.alias is not None and target.alias not in seen:
+        seen.add(target.alias)
+        target = configured.get(target.alias)
+    return Target((conductor, *(target.patterns if target is not None else ())))
+
