@@ -112,10 +112,8 @@ def array_from(dtype: str, shape: Sequence[int], raw: bytes | memoryview) -> npt
     raw = aligned(dtype, raw)
     if len(raw) != expected:
         raise Malformed(f"A {dtype} array {list(shape)} takes {expected:,} bytes, but {len(raw):,} came.")
-    if not expected:
-        array = np.empty(shape, STORAGE[dtype])
-    else:
-        array = np.frombuffer(raw, STORAGE[dtype]).reshape(shape)
+    flat = np.frombuffer(raw, STORAGE[dtype]) if expected else np.empty(0, STORAGE[dtype])
+    array = flat.reshape(shape)
     array.flags.writeable = False
     return array
 
