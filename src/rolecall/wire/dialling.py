@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import ssl
 from collections.abc import Callable
 from typing import Final
@@ -24,6 +25,7 @@ __all__ = ("Dialler",)
 _PAUSE_MAX_S: Final = 2.0
 _REDIAL_PAUSE_MAX_S: Final = 0.25
 _REDIALS_MAX: Final = 100
+_TLS_ATTEMPTS: Final = 3
 _REFUSALS_MAX: Final = 3
 """Connections refused on this machine after which a node that was there is held to be gone."""
 
@@ -60,7 +62,7 @@ class Dialler:
                     return link
                 problem = f"node {found.peer.name!r} was about to make the link itself, and has not"
             except (LinkRefused, Malformed, PipeClosed, OSError) as error:
-                problem = self._problem(error)
+                problem = self._problem(error, attempt)
         raise Unreachable(address, self._limits.dial_attempts, problem)
 
     def _check_allowed(self, address: str) -> None:
@@ -72,16 +74,16 @@ class Dialler:
                 hint="Make certificates with `rolecall certs init` and `rolecall certs issue`",
             )
 
-    def _problem(self, error: Exception) -> str:
+    def _problem(self, error: Exception, attempt: int) -> str:
         """Return what to say of a failed attempt; raise `LinkRefused` again where another cannot do better."""
         if isinstance(error, LinkRefused):
-            if error.code in FINAL_CODES:
+            if error.code in FINAL_CODES or (error.code == "tls" and attempt >= _TLS_ATTEMPTS - 1):
                 raise error
             return error.reason
         if isinstance(error, TimeoutError):
             return f"no answer within {self._limits.handshake_s:g} s"
         if isinstance(error, OSError):
-            return error.strerror or str(error) or type(error).__name__
+            return os.strerror(error.errno).lower() if error.errno else str(error) or type(error).__name__
         return str(error)
 
     # ------------------------------------------------------------------------------------------------- attempts
@@ -93,6 +95,8 @@ class Dialler:
                 link = await self._handshaker.dialled(pipe, intent)
             except BaseException as error:
                 pipe.close(f"{type(error).__name__} during the handshake")
+                if isinstance(error, PipeClosed) and self.tls is not None and not pipe.answered:
+                    raise _refused_by_tls(intent.address, error) from None
                 raise
         self._on_established(link, pipe)
         return link
@@ -134,7 +138,7 @@ class Dialler:
             try:
                 await self._attempt(Intent(link.dialled, link.number, link.connection + 1 + attempt, link=link))
             except LinkRefused as refused:
-                if refused.code != "linked":
+                if refused.code not in ("linked", "tls"):
                     link.end("lost", refused.reason)
             except ConnectionRefusedError:
                 refusals += 1
@@ -143,3 +147,12 @@ class Dialler:
             except (Malformed, PipeClosed, OSError):
                 continue  # until the link has been without a connection for too long
         link.end("lost", f"{_REDIALS_MAX} connections failed")
+
+
+def _refused_by_tls(address: str, error: PipeClosed) -> LinkRefused:
+    return LinkRefused(
+        address,
+        "tls",
+        "the node there ended the connection before its first word, as nodes do that do not accept this node's "
+        f"certificate ({error}). Its log has the reason",
+    )

@@ -165,18 +165,21 @@ class Exchange:
         self._pipes = {old for old in self._pipes if not old.gone} | {pipe}
         if self._roster.to(link.peer) is link:
             logger.info("%s: connected again, by %s", link.peer.name, pipe.remote)
-            return
-        if self._closing:
+        elif self._closing:
             link.close("the node is stopping")
-            return
-        logger.info("%s: linked, by %s", link.peer.name, pipe.remote)
+        else:
+            logger.info("%s: linked, by %s", link.peer.name, pipe.remote)
+            self._take_in(link)
+        link.resume()
+
+    def _take_in(self, link: Link) -> None:
         self._roster.add(link)
-        self._dialler.met(link)
         try:
             self._on_link(link)
         except Exception:
             logger.exception("%s: the link could not be taken", link.peer.name)
             link.lose("the link could not be taken, which is this node's fault")
+        self._dialler.met(link)
 
     def _cut(self, link: Link, reason: str) -> None:
         logger.info("%s: disconnected: %s", link.peer.name, reason)

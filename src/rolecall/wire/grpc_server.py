@@ -1,7 +1,7 @@
 """The listening end of connections: grpclib's server, behind a listener of our own.
 
-The listener counts connections, ends those that do nothing, and does the TLS handshake itself, since asyncio tells
-nobody when a peer's certificate was refused.
+The listener counts connections, ends those that do nothing, and accepts those with TLS itself, since a server of
+asyncio tells nobody when it refuses a certificate.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Final, cast
 
 from grpclib._typing import IServable
@@ -29,6 +29,8 @@ __all__ = ("Listener",)
 logger = logging.getLogger(__name__)
 
 _IDLE_S: Final = 30.0
+_ACCEPT_PAUSE_S: Final = 0.1
+_BACKLOG: Final = 100
 
 
 class _LinkService:
@@ -76,144 +78,120 @@ class Listener:
     ) -> None:
         self._server = _Server([_LinkService(accept), *services], config=configuration())
         self._tls, self._limit, self._handshake_s = tls, connections, handshake_s
-        self._sockets: asyncio.AbstractServer | None = None
-        self._arrivals: set[_Arrival] = set()
+        self._plain: asyncio.AbstractServer | None = None
+        self._socket: socket.socket | None = None
+        self._protocols: dict[TunedProtocol, asyncio.TimerHandle | None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, host: str, port: int) -> str:
         """Begin to listen; return the address, with the port that was chosen if `port` is 0."""
         loop = asyncio.get_running_loop()
-        self._sockets = await loop.create_server(lambda: _Arrival(self), host, port)
-        sock: socket.socket = self._sockets.sockets[0]
-        return format_address(*sock.getsockname()[:2])
+        if self._tls is None:
+            self._plain = await loop.create_server(self._protocol, host, port)
+            name = self._plain.sockets[0].getsockname()
+        else:
+            self._socket = await _listening(host, port)
+            self._spawn(self._accept(self._socket, self._tls))
+            name = self._socket.getsockname()
+        return format_address(*name[:2])
 
     async def close(self) -> None:
         """Listen no more, and end all connections."""
-        if self._sockets is not None:
-            self._sockets.close()
-        for arrival in list(self._arrivals):
-            arrival.abort()
+        if self._plain is not None:
+            self._plain.close()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._socket is not None:
+            self._socket.close()
+        for protocol in list(self._protocols):
+            protocol.connection.transport.abort()
+            await protocol.connection.gone.wait()
         for handler in self._server._handlers:
             handler.close()
             await handler.wait_closed()
-        if self._sockets is not None:
-            await self._sockets.wait_closed()
+        if self._plain is not None:
+            await self._plain.wait_closed()
 
-    # ---------------------------------------------------------------------------------------- for connections
+    # ---------------------------------------------------------------------------------------------------- TLS
 
-    def arrived(self, arrival: _Arrival) -> bool:
-        """Count a connection; return whether there may be another."""
-        if len(self._arrivals) >= self._limit:
-            logger.warning("%s: refused: there are %d connections already", arrival.remote, self._limit)
-            return False
-        self._arrivals.add(arrival)
-        return True
+    async def _accept(self, listening: socket.socket, tls: ssl.SSLContext) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, address = await loop.sock_accept(listening)
+            except OSError as error:
+                logger.error("no connection could be accepted: %s", error)
+                await asyncio.sleep(_ACCEPT_PAUSE_S)
+                continue
+            remote = format_address(*address[:2])
+            if self._too_many(remote):
+                connection.close()
+            else:
+                self._spawn(self._secure(connection, remote, tls))
 
-    def left(self, arrival: _Arrival) -> None:
-        """Count no more a connection that has ended."""
-        self._arrivals.discard(arrival)
+    async def _secure(self, connection: socket.socket, remote: str, tls: ssl.SSLContext) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.connect_accepted_socket(
+                self._protocol, connection, ssl=tls, ssl_handshake_timeout=self._handshake_s
+            )
+        except OSError as error:  # SSLError and TimeoutError are of this kind
+            logger.warning("%s: refused: TLS: %s", remote, _tls_reason(error))
 
-    def proceed(self, arrival: _Arrival) -> None:
-        """Have a connection speak TLS, where it should, and then gRPC."""
-        if self._tls is None:
-            arrival.begin(self._server.new_protocol(), _IDLE_S)
-            return
-        task = asyncio.get_running_loop().create_task(self._secure(arrival, self._tls))
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _secure(self, arrival: _Arrival, tls: ssl.SSLContext) -> None:
-        try:
-            await arrival.secure(tls, self._handshake_s)
-        except (OSError, TimeoutError) as error:
-            logger.warning("%s: refused: TLS: %s", arrival.remote, _tls_reason(error))
-            arrival.abort()
+    # -------------------------------------------------------------------------------------------- connections
+
+    def _protocol(self) -> TunedProtocol:
+        protocol = self._server.new_protocol()
+        protocol.on_made, protocol.on_lost = self._made, self._lost
+        return protocol
+
+    def _too_many(self, remote: str) -> bool:
+        if len(self._protocols) + len(self._tasks) < self._limit:
+            return False
+        logger.warning("%s: refused: there are %d connections already", remote, self._limit)
+        return True
+
+    def _made(self, protocol: TunedProtocol) -> None:
+        if self._tls is None and self._too_many(protocol.remote):
+            protocol.connection.transport.abort()
+        self._protocols[protocol] = None
+        self._watch(protocol)
+
+    def _watch(self, protocol: TunedProtocol) -> None:
+        timer = asyncio.get_running_loop().call_later(_IDLE_S, self._end_if_idle, protocol)
+        self._protocols[protocol] = timer
+
+    def _end_if_idle(self, protocol: TunedProtocol) -> None:
+        if protocol.processor.streams:
+            self._watch(protocol)
         else:
-            arrival.begin(self._server.new_protocol(), _IDLE_S)
+            logger.info("%s: disconnected: nothing was asked for %g s", protocol.remote, _IDLE_S)
+            protocol.connection.transport.abort()
+
+    def _lost(self, protocol: TunedProtocol) -> None:
+        timer = self._protocols.pop(protocol, None)
+        if timer is not None:
+            timer.cancel()
 
 
-class _Arrival(asyncio.Protocol):
-    """A connection that has come in: keeps what arrives until gRPC takes over, and ends it when it stays idle."""
-
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
-        self._transport: asyncio.Transport | None = None
-        self._early: list[bytes] = []
-        self._protocol: TunedProtocol | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self.remote = "?"
-
-    # ----------------------------------------------------------------------------------- as asyncio's protocol
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        name = transport.get_extra_info("peername")
-        self.remote = format_address(*name[:2]) if isinstance(name, tuple) else "a process that is gone"
-        if not self._listener.arrived(self):
-            self._transport.abort()
-            return
-        self._transport.pause_reading()
-        self._listener.proceed(self)
-
-    def data_received(self, data: bytes) -> None:
-        self._early.append(data)  # with its last word of the TLS handshake, a client sends more
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._gone()
-
-    # ---------------------------------------------------------------------------------------------------------
-
-    async def secure(self, tls: ssl.SSLContext, handshake_s: float) -> None:
-        """Do the TLS handshake; raise `OSError` (of which `SSLError` is a kind) when it fails."""
-        assert self._transport is not None
-        loop = asyncio.get_running_loop()
-        secured = await loop.start_tls(
-            self._transport, self, tls, server_side=True, ssl_handshake_timeout=handshake_s
-        )
-        if secured is None:
-            raise ConnectionResetError("the other side closed the connection during the handshake")
-        self._transport = secured
-
-    def begin(self, protocol: TunedProtocol, idle_s: float) -> None:
-        """Hand the connection to gRPC."""
-        assert self._transport is not None
-        self._protocol = protocol
-        protocol.on_lost = self._gone
-        self._transport.set_protocol(protocol)
-        protocol.connection_made(self._transport)
-        early, self._early = self._early, []
-        for data in early:
-            protocol.data_received(data)
-        self._transport.resume_reading()
-        self._watch(idle_s)
-
-    def _watch(self, idle_s: float) -> None:
-        self._timer = asyncio.get_running_loop().call_later(idle_s, self._end_if_idle, idle_s)
-
-    def _end_if_idle(self, idle_s: float) -> None:
-        if self._protocol is not None and not self._protocol.processor.streams:
-            logger.info("%s: disconnected: nothing was asked for %g s", self.remote, idle_s)
-            self.abort()
-        else:
-            self._watch(idle_s)
-
-    def _gone(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._listener.left(self)
-
-    def abort(self) -> None:
-        """End the connection at once."""
-        if self._transport is not None:
-            self._transport.abort()
+async def _listening(host: str, port: int) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, address = found[0]
+    listening = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+    listening.setblocking(False)
+    return listening
 
 
-def _tls_reason(error: Exception) -> str:
+def _tls_reason(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not acceptable: {error.verify_message}"
     if isinstance(error, ssl.SSLError) and error.reason:
         return error.reason.replace("_", " ").lower()
-    return str(error) or type(error).__name__
+    return str(error) or "the other side ended the connection during the handshake"

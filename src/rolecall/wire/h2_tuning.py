@@ -24,6 +24,7 @@ from h2.events import Event as H2Event
 from h2.settings import SettingCodes, Settings
 from h2.stream import StreamState
 
+from rolecall.wire.addresses import format_address
 from rolecall.wire.inbound import InboundBuffer
 
 __all__ = ("FRAME_BYTES", "WINDOW_BYTES", "TunedConnection", "TunedProtocol", "TunedStream", "configuration")
@@ -212,8 +213,12 @@ class TunedStream(Stream):
     def init_stream(self, stream_id: int, connection: Connection) -> None:
         """See grpclib."""
         super().init_stream(stream_id, connection)
-        self.buffer: InboundBuffer = InboundBuffer(lambda size: connection.ack(stream_id, size))  # type: ignore[assignment]
+        self.buffer: InboundBuffer = InboundBuffer(self._acknowledge)  # type: ignore[assignment]
         self.writer = FrameWriter(self._h2_connection, self._transport, stream_id)
+
+    def _acknowledge(self, size: int) -> None:
+        if self.id is not None and not self.connection.is_closing():
+            self.connection.ack(self.id, size)
 
     def go_direct(self) -> None:
         """Take the short way for this stream from the next DATA frame on."""
@@ -277,7 +282,9 @@ class TunedProtocol(H2Protocol):
     """A protocol of grpclib whose first SETTINGS already ask for large frames; keeps the reason it ended for."""
 
     connection: TunedConnection
-    on_lost: Callable[[], None] | None = None
+    on_made: Callable[[TunedProtocol], None] | None = None
+    """Called when the connection is there."""
+    on_lost: Callable[[TunedProtocol], None] | None = None
     """Called when the connection has ended."""
 
     def connection_made(self, transport: BaseTransport) -> None:
@@ -292,6 +299,14 @@ class TunedProtocol(H2Protocol):
         self.connection.flush()
         self.processor = EventsProcessor(self.handler, self.connection)
         self.connection.on_resumed = self._tell_streams
+        if self.on_made is not None:
+            self.on_made(self)
+
+    @property
+    def remote(self) -> str:
+        """The address at the other end."""
+        address = self.connection.transport.get_extra_info("peername")
+        return format_address(*address[:2]) if isinstance(address, tuple) else "a process that is gone"
 
     def _tell_streams(self) -> None:
         for stream in list(self.processor.streams.values()):
@@ -303,7 +318,7 @@ class TunedProtocol(H2Protocol):
         self.processor.close(reason=why)
         self.connection.gone.set()
         if self.on_lost is not None:
-            self.on_lost()
+            self.on_lost(self)
 
 
 def _settings(client: bool) -> Settings:

@@ -106,12 +106,13 @@ class Handshaker:
             link = self._make_link(peer, intent.session, intent.address)
         elif link.lost:
             raise LinkRefused(intent.address, "closing", f"the link has ended: {link.ended}")
-        return _attached(link, pipe, intent.connection, acks, intent.address)
+        link.attach(pipe, intent.connection, acks)
+        return link
 
     def _supersede(self, peer: Peer) -> None:
         older = self._roster.links.get(peer.name)
         if older is not None:
-            older.end("lost", "it has been restarted")
+            older.lose("it has been restarted")
 
     # ------------------------------------------------------------------------------------------------ accepting
 
@@ -137,23 +138,19 @@ class Handshaker:
         link = self._judged(peer, confirm, pipe.remote)
         link.detach("another connection has taken its place")
         pipe.write(shake.established(link.session.acks))
-        return _attached(link, pipe, confirm.connection, confirm.acks, pipe.remote)
+        link.attach(pipe, confirm.connection, confirm.acks)
+        return link
 
     def _judged(self, peer: Peer, confirm: Confirm, remote: str) -> Link:
         verdict = self._roster.judge(peer, confirm, remote)
         if verdict.resumed is not None:
             return verdict.resumed
         if verdict.ended is not None:
-            gone = verdict.ended.peer.life != peer.life
-            verdict.ended.end("lost" if gone else "left", verdict.reason)
+            if verdict.ended.peer.life != peer.life:
+                verdict.ended.lose(verdict.reason)
+            else:
+                verdict.ended.end("left", verdict.reason)
         return self._make_link(peer, confirm.session, None)
-
-
-def _attached(link: Link, pipe: Pipe, connection: int, acks: Acks, address: str) -> Link:
-    link.attach(pipe, connection, acks)
-    if link.ended is not None:
-        raise LinkRefused(address, "malformed", link.ended)
-    return link
 
 
 def _refusal(error: LinkRefused | Malformed) -> list[bytes | memoryview]:

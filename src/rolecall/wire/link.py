@@ -131,12 +131,24 @@ class Link:
     # ---------------------------------------------------------------------------------------- for the exchange
 
     def attach(self, pipe: Pipe, connection: int, peer_acks: Acks) -> None:
-        """Go on over `pipe`; raise `Malformed` when the other side cannot have received what it says."""
-        self.session.connected(peer_acks)
+        """Go on over `pipe`, from the next `resume` on; raise `Malformed` for acknowledgements that cannot be true."""
+        try:
+            self.session.connected(peer_acks)
+        except Malformed as error:
+            self.end("lost", f"it does not keep to the protocol: {error}")
+            raise
         self.connection = connection
         self._pipe, self._cut_s, self._heard_bytes = pipe, None, -1
+
+    def resume(self) -> None:
+        """Read and write what has been waiting for a connection."""
+        pipe = self._pipe
+        if pipe is None:
+            return
         pipe.on_closed, pipe.on_writable = self._cut, self._pump
         pipe.deliver(self._on_chunk, self._break, self.session.limits.wire)
+        if pipe.closed is not None and self._pipe is pipe:
+            self._cut(pipe.closed)
         self._wake()
 
     def detach(self, reason: str) -> None:

@@ -48,7 +48,7 @@ class LinkRefused(RolecallError):
     """Raised when a node does not want a link, or is not the node that it should be.
 
     `code` says which: "protocol", "secret", "certificate", "name", "fenced", "limit", "closing", "forgotten",
-    "restarted", "linked" or "malformed".
+    "restarted", "linked", "malformed", or "tls": it hung up right after the TLS handshake.
     """
 
     def __init__(self, address: str, code: str, reason: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from h2.exceptions import H2Error
 
+from rolecall.wire.addresses import format_address
 from rolecall.wire.chunk import chunk_decode, chunk_pieces
 from rolecall.wire.extensions import Segment
 from rolecall.wire.h2_tuning import TunedStream
@@ -39,6 +40,7 @@ class Pipe:
         self._on_chunk: Callable[[list[memoryview]], None] | None = None
         self._on_malformed: Callable[[Malformed], None] | None = None
         self._ended = asyncio.Event()
+        self._dropped = False  # nothing that comes matters any more
         self.on_writable: Callable[[], None] | None = None
         """Called when there is room again to `write`."""
         self.on_closed: Callable[[str], None] | None = None
@@ -55,7 +57,12 @@ class Pipe:
     def remote(self) -> str:
         """The address at the other end."""
         address = self._info("peername")
-        return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address)
+        return format_address(*address[:2]) if isinstance(address, tuple) else "a process that is gone"
+
+    @property
+    def answered(self) -> bool:
+        """Whether the other side has said anything."""
+        return self._stream.headers is not None
 
     @property
     def certificate(self) -> dict[str, Any] | None:
@@ -126,7 +133,7 @@ class Pipe:
         self._stream.buffer.hand_on(self._on_data, lambda: self.fail("the other side ended the stream"))
 
     def _on_data(self, view: memoryview) -> None:
-        if self.closed is not None or self._cutter is None:
+        if self._dropped or self._cutter is None:
             return
         self.received_bytes += len(view)
         try:
@@ -137,27 +144,32 @@ class Pipe:
                 self._on_malformed(error)
 
     def _on_message(self, body: memoryview) -> None:
-        if self.closed is None and self._on_chunk is not None:
+        if not self._dropped and self._on_chunk is not None:
             self._on_chunk(chunk_decode(body, self._limits))
 
     # ------------------------------------------------------------------------------------------------- ending
 
     def close(self, reason: str) -> None:
         """End the pipe once what was written is on its way; `on_closed` is not called."""
+        self._dropped = True
         self._end(reason)
         self._stream.connection.transport.close()
         self._release()
 
     def abort(self, reason: str) -> None:
         """End the pipe at once; what was written may be lost. `on_closed` is not called."""
+        self._dropped = True
+        self._shut(reason)
+
+    def _shut(self, reason: str) -> None:
         self._end(reason)
         self._stream.connection.transport.abort()
         self._release()
 
     def fail(self, reason: str) -> None:
-        """End the pipe at once because of `reason`, and tell."""
+        """End the pipe at once because of `reason`, and tell; what has come before can still be read."""
         if self.closed is None:
-            self.abort(reason)
+            self._shut(reason)
             if self.on_closed is not None:
                 self.on_closed(reason)
 
