@@ -244,4 +244,3 @@ def managed_by(conductor: str, configured: Mapping[str, Target]) -> Target:
         seen.add(target.alias)
         target = configured.get(target.alias)
     return Target((conductor, *(target.patterns if target is not None else ())))
-

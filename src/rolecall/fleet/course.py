@@ -36,7 +36,7 @@ class Course:
         self._app, self._say, self.stop = app, say, stop
         self.failure: Exception | None = None
         self._routines = 0
-        self._failed, self._quiet = anyio.Event(), anyio.Event()
+        self.failed, self._quiet = anyio.Event(), anyio.Event()
 
     # ------------------------------------------------------------------------------------------ failures
 
@@ -69,7 +69,7 @@ class Course:
         """End the run with an error; the first one counts."""
         if self.failure is None:
             self.failure = failure
-            self._failed.set()
+            self.failed.set()
 
     # ------------------------------------------------------------------------------------------ routines
 
@@ -99,7 +99,7 @@ class Course:
         quiet = [self._quiet] if self._app.until == "all-returned" else []
         async with anyio.create_task_group() as waiting:
             ended = anyio.Event()
-            for event in (self.stop, self._failed, *quiet):
+            for event in (self.stop, self.failed, *quiet):
                 waiting.start_soon(_either, event, ended)
             if isinstance(self._app.until, After):
                 waiting.start_soon(_after, self._app.until.seconds, ended)

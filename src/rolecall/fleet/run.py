@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
@@ -26,9 +26,12 @@ from rolecall.fleet.deployment import Deployment, deployment
 from rolecall.fleet.local import LocalEngine
 from rolecall.fleet.structure import calls
 
+if TYPE_CHECKING:
+    from rolecall.fleet.processes import ProcessEngine
+
 __all__ = ("History", "run", "run_sync")
 
-ENGINES = ("local",)
+ENGINES = ("local", "processes")
 
 
 class History(msgspec.Struct, kw_only=True):
@@ -77,7 +80,7 @@ async def run(
 
     Args:
         app: the application, or the path of its file.
-        engine: what runs it: `local`, all nodes in this process.
+        engine: what runs it: `local`, all nodes in this process; `processes`, each in a process of its own.
         seed: replaces the application's.
         sets: parameters to override, such as `"rounds=3"`.
         observers: called with every record (metrics, changes of status, dead letters, log lines) as it comes.
@@ -89,7 +92,9 @@ async def run(
         ApplicationFailed: a role failed; its error is the cause.
     """
     if engine not in ENGINES:
-        raise ConfigError("engine", f"there is no engine {engine!r}.{nearest(engine, ENGINES)}", hint="Engines: local")
+        raise ConfigError(
+            "engine", f"there is no engine {engine!r}.{nearest(engine, ENGINES)}", hint=f"Engines: {', '.join(ENGINES)}"
+        )
     deployed = await anyio.to_thread.run_sync(_prepared, app, tuple(sets), seed)
     metrics: list[Metric] = []
 
@@ -98,9 +103,17 @@ async def run(
             metrics.append(record)
 
     began = time.perf_counter()
-    local = LocalEngine(deployed, [collect, *observers], checked=checked, stop=stop or anyio.Event())
-    ending = await local.run()
+    ending = await _engine(engine)(deployed, [collect, *observers], checked=checked, stop=stop or anyio.Event()).run()
+    metrics.sort(key=lambda metric: metric.time_s)  # nodes of their own report when they come to it
     return _history(deployed.app, ending, metrics, time.perf_counter() - began)
+
+
+def _engine(name: str) -> type[LocalEngine | ProcessEngine]:
+    if name == "processes":
+        from rolecall.fleet.processes import ProcessEngine
+
+        return ProcessEngine
+    return LocalEngine
 
 
 def run_sync(app: App | str | Path, **options: Any) -> History:

@@ -1,0 +1,301 @@
+"""The conductor: has the agents of nodes deploy an application, start it and end it; the same wherever they are."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import msgspec
+
+from rolecall.core.declarations import declarations
+from rolecall.core.errors import ApplicationFailed, CallerError, NodeLost, QuorumMissed, RolecallError
+from rolecall.core.groups import Group
+from rolecall.core.ids import RoleId
+from rolecall.core.records import LogLine, Observer
+from rolecall.core.relationships import many
+from rolecall.core.role import Role
+from rolecall.fleet.agent import Agent, Order, Roster
+from rolecall.fleet.course import Course, Ending, failure_of
+from rolecall.fleet.deployment import Deployment
+from rolecall.fleet.links import Links
+from rolecall.fleet.reports import Logged, Report, Reported, RoleEnded
+from rolecall.fleet.structure import calls
+from rolecall.runtime.directory import NATIVE
+from rolecall.wire import decode, encode
+
+if TYPE_CHECKING:
+    from rolecall.fleet.app import Call
+    from rolecall.runtime.instance import RoleInstance
+
+__all__ = ("Conductor", "Plan")
+
+FINISH_S = 30.0
+"""How long nodes may take to stop their roles."""
+LAST_REPORTS_S = 5.0
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a conductor has to do: an application, also as `portable` made data of it, and when the run began."""
+
+    deployed: Deployment
+    application: dict[str, Any]
+    course: Course
+    observers: Sequence[Observer] = ()
+    began_s: float
+    checked: bool = False
+
+
+class Conductor(Role):
+    """Conducts one run; its node has a link to each node of the application, whose agents are `agents`."""
+
+    agents: Group[Agent] = many()
+
+    def __init__(self, plan: Plan, links: Links) -> None:
+        self._plan, self._links = plan, links
+        self._app, self._course = plan.deployed.app, plan.course
+        self._ending = Ending(returned={}, states={})
+        self._mains: list[RoleId] = []
+        self._lost: dict[str, str] = {}
+        self._heard: Counter[RoleId] = Counter()
+        self._news = anyio.Event()
+        self._closing = False
+
+    async def conduct(self, joined: Callable[[], Coroutine[Any, Any, None]]) -> Ending:
+        """Run the application from the moment that all nodes have joined to its end.
+
+        Raises:
+            ApplicationFailed: a node or a role failed; its error is the cause.
+            CallerError: the application does not fit together.
+        """
+        try:
+            for phase in (joined, self._deploy, self._bind, self._start, self._work, self._keep_states):
+                await self._do(phase)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._finish()
+        await self._verify()
+        return self._ending
+
+    async def _do(self, phase: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do one thing after the other, unless the application fails meanwhile."""
+        async with anyio.create_task_group() as tasks:
+
+            async def give_up() -> None:
+                await self._course.failed.wait()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(give_up)
+            try:
+                await phase()
+            except Exception as error:
+                self._course.end(error)
+            tasks.cancel_scope.cancel()
+        if self._course.failure is not None:
+            raise self._course.failure
+
+    # ------------------------------------------------------------------------------------------ deploying
+
+    async def _deploy(self) -> None:
+        """Have all nodes import and host their roles side by side."""
+        plan = self._plan
+        elapsed_s = anyio.current_time() - plan.began_s
+        order = Order(application=plan.application, elapsed_s=elapsed_s, checked=plan.checked)
+        try:
+            replies = await self.agents.call(Agent.deploy, order)
+        except QuorumMissed as missed:
+            agent, error = next(iter(missed.failures.items()))
+            raise _not_deployed(agent.home, error) from error
+        self._mains = [deployed.role for reply in replies.values() for deployed in reply if deployed.has_main]
+
+    async def _bind(self) -> None:
+        """Tell every node who is where."""
+        roles = {
+            node: [RoleId.of(node, name) for name in (NATIVE, *self._app.roles.get(node, ()))]
+            for node in self._app.nodes
+        }
+        peers = {name: link.peer for name, link in self._links.exchange.links.items()}
+        contacts = {name: peer.address for name, peer in peers.items() if peer.address is not None}
+        await self.agents.call(Agent.bind, Roster(roles, contacts))
+
+    async def _start(self) -> None:
+        """Have all roles set up side by side; return when they are ready and hear each other."""
+        failed: list[tuple[RoleId, Exception]] = []
+
+        async def start(role: RoleId) -> None:
+            try:
+                await self._agent(role.home).start(role)
+            except Exception as error:
+                failed.append((role, error))
+
+        async with anyio.create_task_group() as tasks:
+            for node, roles in self._app.roles.items():
+                for name in roles:
+                    tasks.start_soon(start, RoleId.of(node, name))
+        for role, error in failed:
+            if role.home not in self._lost:
+                self._course.not_set_up(role, error)
+        gone = {role for role, _ in failed}
+        self._mains = [role for role in self._mains if role not in gone]
+
+    # ------------------------------------------------------------------------------------------ work
+
+    async def _work(self) -> None:
+        """Start what is to be started and wait for the end the application asks for."""
+        started = calls(self._app)
+        self._course.begin(len(started) + len(self._mains))
+        async with anyio.create_task_group() as tasks:
+            for number, call in enumerate(started):
+                tasks.start_soon(self._routine, RoleId(call.role), call.channel, partial(self._call, number, call))
+            for role in self._mains:
+                tasks.start_soon(self._routine, role, "main", partial(self._main, role))
+            await self._course.over()
+            if self._course.stopped:
+                await self._drain()
+            tasks.cancel_scope.cancel()
+
+    async def _routine(self, role: RoleId, phase: str, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Have a routine run, and judge how it ends; a node that is lost has been judged."""
+        try:
+            await run()
+        except RolecallError as error:
+            if role.home not in self._lost and not (phase != "main" and self._course.stop.is_set()):
+                self._course.fail(role, phase, error)
+        except Exception as error:
+            self._course.fail(role, phase, error)
+        finally:
+            self._course.routine_ended()
+
+    async def _main(self, role: RoleId) -> None:
+        await self._agent(role.home).run_main(role)
+
+    async def _call(self, number: int, call: Call) -> None:
+        role = RoleId(call.role)
+        result = await self._agent(role.home).call(number)
+        declared = declarations(self._role_class(role))
+        hint = declared.channels[call.channel].signature(declared.role_class).result
+        self._ending.returned[call.call] = _as(result, hint, call.call)
+
+    async def _drain(self) -> None:
+        self._ending.status = "stopped"
+        await self.agents.call(Agent.drain)
+        await self._course.drained()
+
+    async def _keep_states(self) -> None:
+        found: dict[RoleId, Any] = {}
+        for states in (await self.agents.call(Agent.states)).values():
+            found.update(states)
+        for node, roles in self._app.roles.items():
+            for name in roles:
+                role = RoleId.of(node, name)
+                state = declarations(self._role_class(role)).state
+                if state is not None and role in found:
+                    self._ending.states[role] = _as(found[role], state.type, f"{role}: state")
+
+    # ------------------------------------------------------------------------------------------ the end
+
+    async def _finish(self) -> None:
+        """Have all roles stopped; return when the nodes have reported all that happened."""
+        self._closing = True
+        if not self.agents:
+            return
+        sent: dict[RoleId, int] = {}
+        try:
+            sent.update(await self.agents.within(deadline_s=FINISH_S).call(Agent.finish))
+        except QuorumMissed:
+            pass  # those who have not answered are named below
+        for agent in self.agents:
+            if agent not in sent:
+                self._say("warning", agent.home, "has not stopped its roles in time, and is ended")
+        with anyio.move_on_after(LAST_REPORTS_S):
+            while any(self._heard[agent] < count for agent, count in sent.items()):
+                self._news = anyio.Event()
+                await self._news.wait()
+
+    async def _verify(self) -> None:
+        if self._plan.checked:
+            for agent in self.agents:
+                await self.agents[agent].verify()
+
+    # ------------------------------------------------------------------------------------------ what happens
+
+    def lose(self, node: str, why: str) -> None:
+        """Take a node for lost: tell the others, and judge what that means to the application."""
+        self._links.part(node, why)
+        if self._closing or node in self._lost:
+            return
+        self._lost[node] = why
+        self._tell("lose_node", node, why)
+        if self._course.tolerates_node(node):
+            self._say("error", node, f"the node is lost: {why}")
+        else:
+            self._course.end(failure_of(f"node {node}", "the run", NodeLost(f"{node}/{NATIVE}", why, "unknown")))
+
+    @agents.on(Agent.reported, capacity=1024)
+    async def heard(self, agent: RoleId, report: Report) -> None:
+        """Pass on what a node reports."""
+        for record in report.records:
+            self._take(agent.home, record)
+        self._heard[agent] += len(report.records)
+        self._news.set()
+
+    def _take(self, node: str, record: Reported) -> None:
+        if isinstance(record, RoleEnded):
+            if not self._closing:
+                self._tell("lose_role", record.role, record.why)
+        elif isinstance(record, Logged):
+            _log(node, record)
+        else:
+            for observer in self._plan.observers:
+                observer(record)
+
+    def _tell(self, channel: str, *what: Any) -> None:
+        """Have all agents know something, soon."""
+
+        async def tell() -> None:
+            try:
+                await self.agents.call(getattr(Agent, channel), *what)
+            except RolecallError as error:
+                if not self._closing:
+                    self._say("warning", self.id, f"not every node could be told that {what[0]} is lost: {error}")
+
+        cast("RoleInstance", self._host).spawn(tell, f"{self.id}: {channel}")
+
+    def _say(self, level: str, source: str, text: str) -> None:
+        for observer in self._plan.observers:
+            observer(LogLine(anyio.current_time() - self._plan.began_s, level, source, text))
+
+    # ------------------------------------------------------------------------------------------ inside
+
+    def _agent(self, node: str) -> Agent:
+        role = RoleId(f"{node}/{NATIVE}")
+        if node in self._lost:
+            raise NodeLost(role, self._lost[node], "none")
+        return self.agents[role]
+
+    def _role_class(self, role: RoleId) -> type[Role]:
+        found = (h.role_class for h in self._plan.deployed.hostings.get(role.home, ()) if h.id == role)
+        return next(found, Agent)
+
+
+def _not_deployed(node: str, error: BaseException) -> Exception:
+    """Return what to raise when a node could not deploy: what the user configured wrongly keeps its type."""
+    if isinstance(error, CallerError):
+        return error.rebuilt(f"node {node}: {error}", error.facts)
+    return ApplicationFailed(f"node {node}", "deployment", error)
+
+
+def _as(value: Any, hint: Any, where: str) -> Any:
+    """Return a value that came without its type as one of the declared type; arrays are not copied."""
+    return decode(encode(value, where=where), hint, where=where)
+
+
+def _log(node: str, logged: Logged) -> None:
+    """Log what was logged on a node, as if it had been here."""
+    logger = logging.getLogger(logged.logger)
+    if logger.isEnabledFor(logged.level):
+        text = logged.text if logged.logger.startswith(("rolecall.node", "rolecall.role")) else f"{node}: {logged.text}"
+        logger.handle(logger.makeRecord(logged.logger, logged.level, node, 0, "%s", (text,), None))
