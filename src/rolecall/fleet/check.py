@@ -267,7 +267,9 @@ def _members(target: Target, ids: tuple[str, ...]) -> list[str]:
         patterns = [target.later]
     if isinstance(target, Topology):
         patterns = [target.of]
-    return [member for pattern in patterns for member in select(pattern, ids)]
+    found = [(pattern, member) for pattern in patterns for member in select(pattern, ids)]
+    named = f"/{NATIVE}"  # a pattern means nodes' own roles only where it names them
+    return [member for pattern, member in found if pattern.endswith(named) or not member.endswith(named)]
 
 
 def _is_a(other: type, wanted: Any) -> bool:

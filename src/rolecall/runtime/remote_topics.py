@@ -76,8 +76,7 @@ class WireSink:
         return Admission(future, partial(self._withdraw, entry))
 
     def _withdraw(self, entry: tuple[Any, asyncio.Future[None] | None]) -> None:
-        if entry in self._kept:
-            self._kept.remove(entry)
+        self._kept = deque(kept for kept in self._kept if kept is not entry)  # events may not be comparable
 
     def _forward(self, item: Any) -> None:
         self._credit -= 1
