@@ -175,6 +175,8 @@ class Listener:
             protocol.connection.transport.abort()
 
     def _lost(self, protocol: TunedProtocol) -> None:
+        if protocol.problem is not None and not protocol.connection.streams_started:  # else who uses the stream logs it
+            logger.warning("%s: disconnected: %s", protocol.remote, protocol.problem)
         timer = self._protocols.pop(protocol, None)
         if timer is not None:
             timer.cancel()

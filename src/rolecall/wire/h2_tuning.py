@@ -21,6 +21,7 @@ from grpclib.utils import Wrapper
 from h2.connection import H2Connection
 from h2.events import DataReceived
 from h2.events import Event as H2Event
+from h2.exceptions import FrameTooLargeError, ProtocolError
 from h2.settings import SettingCodes, Settings
 from h2.stream import StreamState
 
@@ -39,6 +40,7 @@ STREAMS: Final = 16
 _HEADER_BYTES: Final = 9
 _PREFACE_BYTES: Final = 24
 _DATA: Final = 0
+_OTHER_BYTES: Final = 64 << 10  # the largest frame that is not DATA
 _JOINED_BYTES: Final = 32 << 10  # below this, joining pieces costs less than handing them over one by one
 _OPEN: Final = (StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL)
 
@@ -91,6 +93,8 @@ class FrameReader:
         high, low, kind, flags, stream_id = _unpack_header(self._header)
         header, self._header = self._header, b""
         length = high << 8 | low
+        if length > (self._h2.max_inbound_frame_size if kind == _DATA else _OTHER_BYTES):  # h2 looks when it has it all
+            raise FrameTooLargeError(f"a frame of kind {kind} and {length:,} bytes")
         if kind == _DATA and not flags and stream_id in self.direct and self._acceptable(stream_id, length):
             self._stream_id = stream_id
         else:
@@ -102,7 +106,7 @@ class FrameReader:
         """Take `length` from the windows, unless something is wrong with the frame, which h2 then judges."""
         h2 = self._h2
         stream = h2.streams.get(stream_id)
-        if stream is None or stream.state_machine.state not in _OPEN or not 0 < length <= h2.max_inbound_frame_size:
+        if stream is None or stream.state_machine.state not in _OPEN or not length:
             return False
         connection_window, stream_window = h2._inbound_flow_control_window_manager, stream._inbound_window_manager
         if length > connection_window.current_window_size or length > stream_window.current_window_size:
@@ -286,6 +290,8 @@ class TunedProtocol(H2Protocol):
     """Called when the connection is there."""
     on_lost: Callable[[TunedProtocol], None] | None = None
     """Called when the connection has ended."""
+    problem: str | None = None
+    """What the other side did wrong, if that was the end of the connection."""
 
     def connection_made(self, transport: BaseTransport) -> None:
         """See grpclib."""
@@ -311,6 +317,19 @@ class TunedProtocol(H2Protocol):
     def _tell_streams(self) -> None:
         for stream in list(self.processor.streams.values()):
             cast(TunedStream, stream).tell_writable()
+
+    def data_received(self, data: bytes) -> None:
+        """See grpclib."""
+        try:
+            events = self.connection.feed(data)
+        except ProtocolError as error:
+            self.problem = f"what came is not HTTP/2 as it should be ({error})"
+            self.processor.close(self.problem)
+            return
+        self.connection.flush()
+        for event in events:
+            self.processor.process(event)
+        self.connection.flush()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """See grpclib."""
