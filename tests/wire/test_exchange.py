@@ -43,7 +43,7 @@ async def test_it_says_where_it_listens_and_tells_peers(linked: Any) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "some.host"])
 async def test_off_this_machine_it_listens_with_tls_only(host: str) -> None:
     async with exchange(secret=bytes(16)) as a:
-        with pytest.raises(ConfigError, match="other machines can reach this address.*certs init"):
+        with pytest.raises(ConfigError, match=r"other machines can reach this address.*certs init"):
             await a.listen(host)
         assert a.me.address is None
 
@@ -71,7 +71,7 @@ async def test_what_is_no_address_cannot_be_dialled(address: str) -> None:
 
 async def test_off_this_machine_it_dials_with_tls_only() -> None:
     async with exchange() as a:
-        with pytest.raises(ConfigError, match="192.0.2.1:1: it is not on this machine"):
+        with pytest.raises(ConfigError, match=r"192.0.2.1:1: it is not on this machine"):
             await a.dial("192.0.2.1:1")
 
 
@@ -149,7 +149,7 @@ async def test_a_node_that_does_not_listen_can_be_called(linked: Any) -> None:
 
 async def test_nobody_there(linked: Any, quick: ExchangeLimits) -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
-        address = "127.0.0.1:{}".format(sock.getsockname()[1])
+        address = f"127.0.0.1:{sock.getsockname()[1]}"
     async with linked() as net:
         a = await net.node("a", listen=False, limits=quick)
         with pytest.raises(Unreachable, match=r"no node could be reached, tried 3 times \(.*refused"):
@@ -162,7 +162,7 @@ async def test_somebody_who_says_nothing(linked: Any) -> None:
         async with linked() as net:
             a = await net.node("a", listen=False, limits=limits)
             with pytest.raises(Unreachable, match=r"tried once \(no answer within 0.05 s"):
-                await a.exchange.dial("127.0.0.1:{}".format(sock.getsockname()[1]))
+                await a.exchange.dial(f"127.0.0.1:{sock.getsockname()[1]}")
 
 
 async def test_somebody_who_speaks_something_else(linked: Any) -> None:
@@ -175,7 +175,7 @@ async def test_somebody_who_speaks_something_else(linked: Any) -> None:
     async with server, linked() as net:
         a = await net.node("a", listen=False, limits=ExchangeLimits(dial_attempts=2))
         with pytest.raises(Unreachable):
-            await a.exchange.dial("127.0.0.1:{}".format(server.sockets[0].getsockname()[1]))
+            await a.exchange.dial(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
 
 
 async def test_a_node_that_starts_late_is_found(linked: Any) -> None:
@@ -210,7 +210,7 @@ async def test_another_secret_is_refused(linked: Any, caplog: pytest.LogCaptureF
     async with linked() as net:
         a = await net.node("a")
         b = await net.node("b", secret=b"the secret of another run")
-        with pytest.raises(LinkRefused, match="'a' and node 'b' have different secrets: .* different runs") as raised:
+        with pytest.raises(LinkRefused, match=r"'a' and node 'b' have different secrets: .* different runs") as raised:
             await b.exchange.dial(a.address)
         assert raised.value.code == "secret"
         await net.until(lambda: warnings_of(caplog))
@@ -222,7 +222,7 @@ async def test_another_secret_is_refused(linked: Any, caplog: pytest.LogCaptureF
 async def test_no_secret_is_refused(linked: Any, caplog: pytest.LogCaptureFixture) -> None:
     async with linked() as net:
         a, b = await net.node("a"), await net.node("b", secret=None, listen=False)
-        with pytest.raises(LinkRefused, match="node 'b' has no secret, and node 'a' has one".replace("node 'b'", "'b'")):
+        with pytest.raises(LinkRefused, match="'b' has no secret, and node 'a' has one"):
             await b.exchange.dial(a.address)
         await net.until(lambda: warnings_of(caplog))
     assert "'b' has no secret" in warnings_of(caplog)[0]

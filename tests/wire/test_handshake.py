@@ -122,7 +122,9 @@ def test_unknown_keys_are_ignored_and_missing_ones_are_not() -> None:
         b.greeted([memoryview(msgspec.msgpack.encode(hello))])
 
 
-@pytest.mark.parametrize(("first", "last", "fine"), [(1, 1, True), (1, 9, True), (0, 1, True), (0, 0, False), (2, 9, False)])
+@pytest.mark.parametrize(
+    ("first", "last", "fine"), [(1, 1, True), (1, 9, True), (0, 1, True), (0, 0, False), (2, 9, False)]
+)
 def test_a_common_version_is_found(first: int, last: int, fine: bool) -> None:
     _, b = sides()
     hello = msgspec.msgpack.encode(Hello(protocol_min=first, protocol_max=last, peer=A, nonce=bytes(16)))

@@ -7,7 +7,7 @@ import logging
 import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -28,6 +28,7 @@ from rolecall.wire.ticker import Ticker
 
 if TYPE_CHECKING:
     from grpclib._typing import IServable
+    from grpclib.events import RecvRequest
 
 __all__ = ("Exchange", "ExchangeLimits")
 
@@ -53,10 +54,12 @@ class Exchange:
         on_lost: Callable[[Peer, str], None],
         limits: ExchangeLimits | None = None,
         services: Sequence[IServable] = (),
+        check_request: Callable[[RecvRequest], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         check_secret(secret)
         self.me, self.limits = me, limits or ExchangeLimits()
-        self._secret, self._tls, self._services = secret, tls, services
+        self._secret, self._tls = secret, tls
+        self.services, self.check_request = list(services), check_request
         self._on_link, self._on_lost = on_link, on_lost
         self._roster = Roster(me, self.limits.links)
         self._handshaker = Handshaker(lambda: self.me, secret, self._roster, self._new_link)
@@ -102,7 +105,12 @@ class Exchange:
         tls = await asyncio.to_thread(server_context, self._tls) if self._tls is not None else None
         limits = self.limits
         listener = Listener(
-            self._accept, self._services, tls=tls, connections=limits.connections, handshake_s=limits.handshake_s
+            self._accept,
+            self.services,
+            self.check_request,
+            tls=tls,
+            connections=limits.connections,
+            handshake_s=limits.handshake_s,
         )
         try:
             address = await listener.start(host, port)

@@ -11,11 +11,12 @@ import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from grpclib._typing import IServable
 from grpclib.const import Cardinality
 from grpclib.const import Handler as Method
+from grpclib.events import RecvRequest, listen
 from grpclib.server import Server
 from grpclib.server import Stream as ServerStream
 
@@ -71,12 +72,15 @@ class Listener:
         self,
         accept: Callable[[Pipe], Awaitable[None]],
         services: Sequence[IServable] = (),
+        check_request: Callable[[RecvRequest], Coroutine[Any, Any, None]] | None = None,
         *,
         tls: ssl.SSLContext | None,
         connections: int,
         handshake_s: float,
     ) -> None:
         self._server = _Server([_LinkService(accept), *services], config=configuration())
+        if check_request is not None:
+            listen(self._server, RecvRequest, check_request)
         self._tls, self._limit, self._handshake_s = tls, connections, handshake_s
         self._plain: asyncio.AbstractServer | None = None
         self._socket: socket.socket | None = None
