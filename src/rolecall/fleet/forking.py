@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
 import anyio
 import anyio.to_thread
@@ -23,23 +24,20 @@ __all__ = ("ForkServer",)
 _END_S: Final = 5.0
 _START = "import sys; sys.path[:] = {path!r}; from rolecall.fleet.forkserver import serve; serve({descriptor})"
 
+OnExit: TypeAlias = Callable[[int], None]
+
 _notices = msgspec.msgpack.Decoder(Notice)
 
 
 class ForkServer:
-    """A fork server of this process; use it as an async context manager, whose exit ends all that it forked.
+    """A fork server of this process; use it as an async context manager, whose exit ends all that it forked."""
 
-    `on_exit` is called with the process id and the exit code of each node that has ended; a negative code is minus
-    the number of the signal that ended it.
-    """
-
-    def __init__(self, on_exit: Callable[[int, int], None]) -> None:
+    def __init__(self) -> None:
         if not hasattr(os, "fork"):
             raise ConfigError("engine processes", "this system cannot fork processes", hint="Use the engine `local`")
-        self._on_exit = on_exit
-        self._pids: set[int] = set()
+        self._on_exit: dict[int, OnExit] = {}
         self._received = bytearray()
-        self._forked: asyncio.Future[int] | None = None
+        self._asked: tuple[asyncio.Future[int], OnExit] | None = None
         self._turn = anyio.Lock()
         self._closed = False
 
@@ -65,18 +63,19 @@ class ForkServer:
         """Have modules imported; what is asked for next waits until they are."""
         await self._send(Preload(list(modules)))
 
-    async def spawn(self, name: str, entry: str, config: bytes, stdout: int, stderr: int) -> int:
-        """Fork a process that calls `entry` (`module:function`) with `config`; return its id.
+    async def spawn(self, order: Spawn, stdout: int, stderr: int, on_exit: OnExit) -> int:
+        """Fork a process; return its id.
 
-        The descriptors become its standard output and standard error, and stay open here.
+        The descriptors become its standard output and standard error, and stay open here. `on_exit` is called with its
+        exit code, when it has ended; a negative one is minus the number of the signal that ended it.
 
         Raises:
             RolecallError: the fork server has ended.
         """
         async with self._turn:
             forked: asyncio.Future[int] = self._loop.create_future()
-            self._forked = forked
-            await self._send(Spawn(name, entry, config), (stdout, stderr))
+            self._asked = (forked, on_exit)
+            await self._send(order, (stdout, stderr))
             return await forked
 
     async def kill(self, pid: int, number: int) -> None:
@@ -121,20 +120,21 @@ class ForkServer:
     def _take(self, notice: Notice) -> None:
         match notice:
             case Forked(pid=pid):
-                self._pids.add(pid)
-                if self._forked is not None and not self._forked.done():
-                    self._forked.set_result(pid)
+                if self._asked is not None:
+                    forked, self._on_exit[pid] = self._asked
+                    self._asked = None
+                    if not forked.done():
+                        forked.set_result(pid)
             case Exited(pid=pid, code=code):
-                self._pids.discard(pid)
-                self._on_exit(pid, code)
+                self._on_exit.pop(pid)(code)
 
     def _lost(self) -> None:
         """Take note that the fork server has ended; the kernel has ended its nodes, or does now."""
         self._disconnect()
-        if self._forked is not None and not self._forked.done():
-            self._forked.set_exception(_gone())
-        for pid in list(self._pids):
-            self._take(Exited(pid, -9))
+        if self._asked is not None and not self._asked[0].done():
+            self._asked[0].set_exception(_gone())
+        for pid in list(self._on_exit):
+            self._take(Exited(pid, -signal.SIGKILL))
 
     def _disconnect(self) -> None:
         if not self._closed:

@@ -29,6 +29,7 @@ __all__ = ("Exited", "Forked", "Kill", "Notice", "Preload", "Spawn", "pack", "re
 
 SIZE_BYTES: Final = 4
 _LARGEST_BYTES: Final = 64 << 20
+_LOOK_S: Final = 1.0
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
 
@@ -113,7 +114,7 @@ class _Server:
     """The loop of the fork server."""
 
     def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
+        self._connection, self._parent = connection, os.getppid()
         self._pids: set[int] = set()
         self._woken, self._waker = os.pipe()
         for end in (self._woken, self._waker):
@@ -133,12 +134,17 @@ class _Server:
 
     def _step(self) -> bool:
         watched: list[socket.socket | int] = [self._connection, self._woken]
-        readable, _, _ = select.select(watched, [], [])
+        readable, _, _ = select.select(watched, [], [], _LOOK_S)
         if self._woken in readable:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._woken, 4096)
             self._reap()
-        return self._connection not in readable or self._obey()
+        return self._obey() if self._connection in readable else not self._is_orphan
+
+    @property
+    def _is_orphan(self) -> bool:
+        """Whether the parent is gone, even if something it forked keeps the socket open."""
+        return os.getppid() != self._parent or _is_closed(self._connection)
 
     def _obey(self) -> bool:
         """Do what is asked for; return False when the parent has closed its end."""
@@ -176,7 +182,7 @@ class _Server:
         """Import modules; what fails is imported again by the nodes that need it, which then say so."""
         gc.disable()
         for name in modules:
-            if _is_closed(self._connection):
+            if self._is_orphan:
                 return
             try:
                 importlib.import_module(name)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from typing import Final, cast
 
@@ -19,7 +21,7 @@ from rolecall.runtime.node import Node, NodeOptions
 from rolecall.runtime.watchdog import Watchdog
 from rolecall.wire.exchange import ExchangeLimits
 
-__all__ = ("ENTRY", "NodeConfig", "main")
+__all__ = ("ENTRY", "NodeConfig", "joined", "main")
 
 ENTRY: Final = "rolecall.fleet.node_process:main"
 
@@ -48,6 +50,15 @@ def main(config: bytes) -> int:
 
 
 async def _run(config: NodeConfig) -> None:
+    async with joined(config) as (node, over):
+        _relay_logs(node, config.log_levels)
+        with Watchdog(lambda blockage: node.say("warning", blockage.task, str(blockage))):
+            await over.wait()
+
+
+@asynccontextmanager
+async def joined(config: NodeConfig) -> AsyncIterator[tuple[Node, anyio.Event]]:
+    """Open a node with an agent and join its conductor; the event is set when the conductor is gone."""
     conductor = RoleId(config.conductor)
     options = NodeOptions(role_relationships={NATIVE: {"manager": managed_by(conductor, {})}})
     native = (Agent, {"conductor": conductor, "policy": config.policy})
@@ -58,23 +69,20 @@ async def _run(config: NodeConfig) -> None:
             over.set()
 
     async with Node(config.name, options=options, native=native) as node:
-        agent = cast(Agent, node.native.role)
-        _relay_logs(node, agent, config.log_levels)
         async with Links(node, secret=config.secret, on_lost=lost, limits=config.limits) as links:
-            agent.links = links
+            cast(Agent, node.native.role).links = links
             links.network.bind(conductor, conductor.home, listed=False)
             await links.exchange.listen()
             await links.exchange.dial(config.address, conductor.home)
-            with Watchdog(lambda blockage: node.say("warning", blockage.task, str(blockage))):
-                await over.wait()
+            yield node, over
 
 
 class _Relay(logging.Handler):
     """Has what is logged in this process reported."""
 
-    def __init__(self, node: Node, agent: Agent) -> None:
+    def __init__(self, node: Node) -> None:
         super().__init__()
-        self._node, self._agent = node, agent
+        self._node, self._agent = node, cast(Agent, node.native.role)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Report a record; from any thread."""
@@ -86,8 +94,7 @@ class _Relay(logging.Handler):
             self._node.on_loop(self._agent.report, logged)
 
 
-def _relay_logs(node: Node, agent: Agent, levels: dict[str, int]) -> None:
-    root = logging.getLogger()
-    root.handlers[:] = [_Relay(node, agent)]
+def _relay_logs(node: Node, levels: dict[str, int]) -> None:
+    logging.getLogger().handlers[:] = [_Relay(node)]
     for name, level in levels.items():
         logging.getLogger(name).setLevel(level)

@@ -19,6 +19,7 @@ from rolecall.fleet.conductor import Conductor, Plan
 from rolecall.fleet.course import Course, Ending
 from rolecall.fleet.deployment import Deployment
 from rolecall.fleet.forking import ForkServer
+from rolecall.fleet.forkserver import Spawn
 from rolecall.fleet.links import Links
 from rolecall.fleet.node_process import ENTRY, NodeConfig
 from rolecall.fleet.output import Output
@@ -70,7 +71,7 @@ class ProcessEngine:
             ApplicationFailed: a node or a role failed; its error is the cause.
             CallerError: the application does not fit together.
         """
-        async with ForkServer(self._exited) as server:
+        async with ForkServer() as server:
             self._server = server
             await server.preload(preloaded(self._plan.application, checked=self._plan.checked))
             try:
@@ -103,7 +104,8 @@ class ProcessEngine:
             process = self._processes[name] = _Process(name)
             out, err = await process.output.open()
             try:
-                process.pid = await self._server.spawn(name, ENTRY, self._config(name, address), out, err)
+                order = Spawn(name, ENTRY, self._config(name, address))
+                process.pid = await self._server.spawn(order, out, err, partial(self._exited, process))
             finally:
                 os.close(out)
                 os.close(err)
@@ -161,8 +163,7 @@ class ProcessEngine:
             self._node.spawn(partial(self._kill, self._processes[peer]), f"kill {peer}")
             self._conductor.lose(peer, why)
 
-    def _exited(self, pid: int, code: int) -> None:
-        process = next(process for process in self._processes.values() if process.pid == pid)
+    def _exited(self, process: _Process, code: int) -> None:
         process.code = code
         process.over.set()
         self._conductor.lose(process.name, process.end)
