@@ -1,4 +1,4 @@
-"""The command line: `rolecall demo`, `run`, `data`, `doctor`. `main` is the console script, `app` Typer's."""
+"""The command line, `rolecall`: one module for each family of commands. `main` is the console script, `app` Typer's."""
 
 from __future__ import annotations
 

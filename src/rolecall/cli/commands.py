@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from rolecall.cli import certs, data, demo, doctor, run
+from rolecall.cli import certs, data, demo, doctor, node, run
 from rolecall.cli.exit_codes import SHORT, ExitCode
 from rolecall.cli.failures import tell
 from rolecall.observe.events import EventStream
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
+app.command("node")(node.node)
 app.add_typer(data.app, name="data")
 app.add_typer(certs.app, name="certs")
 app.command("doctor")(doctor.doctor)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from rolecall.cli.access import Certs, Listen, SecretFile, use_access
 from rolecall.cli.options import DataDir, Debug, Format, FormatOption, RunsDir, Seed
 
 if TYPE_CHECKING:
@@ -19,7 +20,13 @@ Application: TypeAlias = Annotated[
     Path, typer.Argument(metavar="APP", help="An application: app.yaml, or a Python file that defines `app`.")
 ]
 Engine: TypeAlias = Annotated[
-    str, typer.Option("--engine", metavar="NAME", help="What runs it. local: all nodes in this process.")
+    str,
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        help="What runs it. local: all nodes in this process; processes: each in one of its own; "
+        "nodes: each where rolecall node runs.",
+    ),
 ]
 Sets: TypeAlias = Annotated[
     list[str] | None,
@@ -47,6 +54,9 @@ def run(
     format: FormatOption = Format.TEXT,
     runs_dir: RunsDir = Path("runs"),
     data_dir: DataDir = None,
+    certs: Certs = None,
+    secret_file: SecretFile = None,
+    listen: Listen = None,
     check: Check = False,
     debug: Debug = False,
 ) -> None:
@@ -64,6 +74,7 @@ def run(
     def load() -> App:
         from rolecall.fleet.app import App
 
+        use_access(certs, secret_file, listen)
         return App.load(application)
 
     settings = Settings(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -12,7 +13,7 @@ import anyio.to_thread
 import msgspec
 
 from rolecall.core.channels import service, task
-from rolecall.core.errors import LifecycleError, NotEncodable, RoleLost
+from rolecall.core.errors import ConfigError, LifecycleError, NotEncodable, RoleLost
 from rolecall.core.ids import RoleId
 from rolecall.core.records import Metric
 from rolecall.core.topics import Topic
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from rolecall.runtime.instance import RoleInstance
 
 __all__ = ("Agent", "Deployed", "Order", "Roster", "managed_by")
+
+logger = logging.getLogger(__name__)
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +92,12 @@ class Agent(Native):
         name = self._node.name
         if self._app is not None:
             raise LifecycleError(f"node {name!r} has the application {self._app.name!r} already.")
-        self._policy.check(order.application, name)
+        try:
+            self._policy.check(order.application, name)
+            await anyio.to_thread.run_sync(self._policy.check_origins, order.application, name)
+        except ConfigError as error:
+            logger.warning("%s: refused an application of %s: %s", name, self._conductor, error)
+            raise
         self._app = app = received(order.application)
         deployed = await anyio.to_thread.run_sync(deployment, app, (name,))
         self._node.began_s = anyio.current_time() - order.elapsed_s
@@ -97,6 +105,8 @@ class Agent(Native):
         with self._node.directory.bulk():
             for hosting in deployed.hostings[name]:
                 self._deployed.append(self._node.host(hosting))
+        hosted = ", ".join(instance.id.name for instance in self._deployed) or "no role"
+        logger.info("%s: %s deployed the application %r: %s", name, self._conductor, app.name, hosted)
         if not self._flows:
             self._flows = True
             self._runtime.spawn(partial(self._records.flow, self._report), f"{self.id}: reports")

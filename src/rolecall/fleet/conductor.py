@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -39,7 +39,10 @@ LAST_REPORTS_S = 5.0
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a conductor has to do: an application, also as `portable` made data of it, and when the run began."""
+    """What a conductor has to do: an application, also as `portable` made data of it, and when the run began.
+
+    `addresses` are those of nodes that others reach elsewhere than the nodes themselves say.
+    """
 
     deployed: Deployment
     application: dict[str, Any]
@@ -47,6 +50,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     observers: Sequence[Observer] = ()
     began_s: float
     checked: bool = False
+    addresses: Mapping[str, str] = {}
 
 
 class Conductor(Role):
@@ -119,7 +123,7 @@ class Conductor(Role):
         }
         peers = {name: link.peer for name, link in self._links.exchange.links.items()}
         contacts = {name: peer.address for name, peer in peers.items() if peer.address is not None}
-        await self.agents.call(Agent.bind, Roster(roles, contacts))
+        await self.agents.call(Agent.bind, Roster(roles, {**contacts, **self._plan.addresses}))
 
     async def _start(self) -> None:
         """Have all roles set up side by side; return when they are ready and hear each other."""

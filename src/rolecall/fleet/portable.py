@@ -12,6 +12,7 @@ from rolecall.core.errors import ConfigError
 from rolecall.core.factories import factories
 from rolecall.fleet.app import App
 from rolecall.fleet.app_file import written
+from rolecall.fleet.importing import load
 from rolecall.fleet.marks import KeyPath, Marks
 from rolecall.fleet.shapes import app_of
 
@@ -23,11 +24,13 @@ _ELSEWHERE = "Put it into a module of its own and name it in the application, or
 class ImportPolicy(msgspec.Struct, frozen=True):
     """What the operator of a node lets others have imported there.
 
-    `packages` are names of modules, each with all below it; `directories` are where modules may be looked up.
+    `packages` are names of modules, each with all below it; `directories` are where modules may be looked up. When
+    `strict`, what a name leads to must also have been made in these packages: `mine:os.system` is not of `mine`.
     """
 
     packages: tuple[str, ...] = ("rolecall",)
     directories: tuple[str, ...] = ()
+    strict: bool = False
 
     def check(self, tree: dict[str, Any], node: str) -> None:
         """Raise `ConfigError` where an application names something for a node that may not be imported there."""
@@ -43,10 +46,27 @@ class ImportPolicy(msgspec.Struct, frozen=True):
             if directory not in self.directories:
                 raise marks.error(("import_from",), f"node {node!r} does not import from {directory!r}")
 
+    def check_origins(self, tree: dict[str, Any], node: str) -> None:
+        """Import what is named for a node, and raise `ConfigError` where it comes from elsewhere."""
+        if not self.strict:
+            return
+        marks = Marks(f"app {tree.get('name')!r}")
+        for path, name in _references(tree, node):
+            found = load(name, marks.where(path))
+            origin = getattr(found, "__module__", None)
+            if ":" in name and (not isinstance(origin, str) or not self._includes(origin)):
+                whence = f"was made in {origin}" if origin else "is a module, or of unknown origin"
+                raise marks.error(
+                    path,
+                    f"{name!r} {whence}, and node {node!r} takes only what is of {', '.join(self.packages)}",
+                    "Whoever starts the node decides that",
+                )
+
     def _allows(self, name: str) -> bool:
         module, colon, _ = name.partition(":")
-        if not colon:
-            return name in factories()
+        return self._includes(module) if colon else name in factories()
+
+    def _includes(self, module: str) -> bool:
         return any(module == package or module.startswith(f"{package}.") for package in self.packages)
 
 

@@ -28,10 +28,11 @@ from rolecall.fleet.structure import calls
 
 if TYPE_CHECKING:
     from rolecall.fleet.processes import ProcessEngine
+    from rolecall.fleet.standing import StandingEngine
 
 __all__ = ("History", "run", "run_sync")
 
-ENGINES = ("local", "processes")
+ENGINES = ("local", "processes", "nodes")
 
 
 class History(msgspec.Struct, kw_only=True):
@@ -80,7 +81,8 @@ async def run(
 
     Args:
         app: the application, or the path of its file.
-        engine: what runs it: `local`, all nodes in this process; `processes`, each in a process of its own.
+        engine: what runs it: `local`, all nodes in this process; `processes`, each in a process of its own;
+            `nodes`, each where somebody has started it.
         seed: replaces the application's.
         sets: parameters to override, such as `"rounds=3"`.
         observers: called with every record (metrics, changes of status, dead letters, log lines) as it comes.
@@ -108,11 +110,15 @@ async def run(
     return _history(deployed.app, ending, metrics, time.perf_counter() - began)
 
 
-def _engine(name: str) -> type[LocalEngine | ProcessEngine]:
+def _engine(name: str) -> type[LocalEngine | ProcessEngine | StandingEngine]:
     if name == "processes":
         from rolecall.fleet.processes import ProcessEngine
 
         return ProcessEngine
+    if name == "nodes":
+        from rolecall.fleet.standing import StandingEngine
+
+        return StandingEngine
     return LocalEngine
 
 

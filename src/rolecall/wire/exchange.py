@@ -61,7 +61,7 @@ class Exchange:
         self._secret, self._tls = secret, tls
         self.services, self.check_request = list(services), check_request
         self._on_link, self._on_lost = on_link, on_lost
-        self._roster = Roster(me, self.limits.links)
+        self._roster = Roster(me, self.limits.links, replaces=self.limits.replaces)
         self._handshaker = Handshaker(lambda: self.me, secret, self._roster, self._new_link)
         self._dialler = Dialler(self._handshaker, self._roster, self.limits, self._established)
         self._ticker = Ticker(self.limits.heartbeat_s, self._tick, self._stalled)

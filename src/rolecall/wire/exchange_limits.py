@@ -31,5 +31,8 @@ class ExchangeLimits(msgspec.Struct, frozen=True, kw_only=True):
     """... not longer than that, however irregular."""
     resume_s: float = 2.0
     """How long a link may be without a connection."""
+    replaces: bool = True
+    """Whether a node that has been started again takes the place of its former life at once; or else only when that
+    is lost, so that nobody else of its name can push it aside."""
     close_s: float = 1.0
     """How long closing waits for what is on its way."""

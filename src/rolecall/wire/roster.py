@@ -34,8 +34,8 @@ class Roster:
     has confirmed its own dial it takes the other's, from then on it refuses it.
     """
 
-    def __init__(self, me: Peer, links_max: int) -> None:
-        self._me, self._links_max = me, links_max
+    def __init__(self, me: Peer, links_max: int, *, replaces: bool = True) -> None:
+        self._me, self._links_max, self._replaces = me, links_max, replaces
         self.links: dict[str, Link] = {}
         self._fenced: OrderedDict[tuple[str, int], str] = OrderedDict()
         self._confirming: Counter[tuple[str, int]] = Counter()
@@ -98,6 +98,9 @@ class Roster:
         if link is None:
             return self._unknown(peer, confirm, address)
         if link.peer.life != peer.life:
+            if not self._replaces:
+                reason = f"node {self._me.name!r} is linked with another life of node {peer.name!r}, and keeps to that"
+                raise LinkRefused(address, "limit", reason)
             return Verdict(ended=link, reason="it has been restarted")
         if link.dialled is not None:
             raise LinkRefused(address, "linked", f"node {self._me.name!r} has a link to {peer.name!r} already")

@@ -1,0 +1,133 @@
+"""`rolecall node`: one node in this process, for a conductor to deploy to."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack, redirect_stdout
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+
+import typer
+
+from rolecall.cli.access import Certs, SecretFile
+from rolecall.cli.options import DataDir, Debug, Format, FormatOption
+
+if TYPE_CHECKING:
+    from rolecall.fleet.standing_node import StandingNodeConfig
+
+__all__ = ("node",)
+
+
+def node(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name in applications, and in its certificate.")],
+    listen: Annotated[
+        str | None,
+        typer.Option("--listen", metavar="HOST:PORT", help="Where conductors and other nodes reach it; port 0: any."),
+    ] = None,
+    join: Annotated[
+        str | None,
+        typer.Option("--join", metavar="HOST:PORT", help="Where a conductor listens: for nodes nobody can reach."),
+    ] = None,
+    certs: Certs = None,
+    secret_file: SecretFile = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option("--allow", metavar="PACKAGE", help="What applications may have imported here; repeatable."),
+    ] = None,
+    data_dir: DataDir = None,
+    format: FormatOption = Format.TEXT,
+    debug: Debug = False,
+) -> None:
+    """Be a node: wait for an application, serve it, and wait for the next.
+
+    A conductor, which is rolecall run APP --engine nodes, deploys to it. It
+    imports nothing but rolecall's own roles and models and what --allow names.
+
+    Ctrl-C or SIGTERM stops what runs here in good order, and ends the node.
+
+    Example:  rolecall node edge1 --listen 10.0.0.5:4000 --certs certs --allow myproject
+    """
+    from rolecall.cli.failures import ending_events, reported
+
+    out = sys.stdout
+    with ExitStack() as stack:
+        stack.enter_context(reported(*ending_events(format), debug=debug))
+        if format is Format.JSONL:
+            stack.enter_context(redirect_stdout(sys.stderr))  # what roles print must not get among the events
+        from rolecall.cli.data import use_data_dir
+        from rolecall.fleet.access import Access
+        from rolecall.fleet.standing_node import StandingNodeConfig
+
+        use_data_dir(data_dir)
+        _check(name, listen, join)
+        access = Access(certs=certs, secret_file=secret_file)
+        config = StandingNodeConfig(name=name, listen=listen, join=join, access=access, packages=tuple(allow or ()))
+        _serve(config, out, format)
+
+
+def _check(name: str, listen: str | None, join: str | None) -> None:
+    from rolecall.core.errors import ConfigError
+    from rolecall.core.ids import RoleId
+
+    try:
+        home = RoleId.of(name, "node").home
+    except ValueError as error:
+        raise ConfigError("rolecall node", str(error)) from None
+    if home == "conductor":
+        raise ConfigError("rolecall node", "'conductor' is the name of the node that conducts", hint="Choose another")
+    if listen is None and join is None:
+        raise ConfigError(
+            "rolecall node", "nobody could reach this node, and it would reach nobody",
+            hint="Say where it listens (--listen HOST:PORT), or where a conductor does (--join HOST:PORT)",
+        )  # fmt: skip
+
+
+def _serve(config: StandingNodeConfig, out: TextIO, format: Format) -> None:
+    import importlib.util
+
+    import anyio
+
+    from rolecall.cli.interrupts import Interrupts
+    from rolecall.fleet.standing_node import StandingNode
+
+    def announce(address: str | None) -> None:
+        tls = config.access.certs is not None
+        if format is Format.JSONL:
+            _event(
+                out, {"event": "listening", "node": config.name, "address": address, "join": config.join, "tls": tls}
+            )
+            return
+        where = f"listens at {address}" if address else f"joins a conductor at {config.join}"
+        out.write(f"Node {config.name} {where}, {'with TLS' if tls else 'this machine only'}.\n")
+        out.flush()
+
+    _log_to_stderr()
+    node = StandingNode(config, announce)
+    uvloop = importlib.util.find_spec("uvloop") is not None
+    with Interrupts(notice=_say, last_words=lambda code: None) as interrupts:
+        anyio.run(interrupts.run, node.serve, backend_options={"use_uvloop": uvloop})
+    if format is Format.JSONL:
+        _event(out, {"event": "finished", "terminal": True, "status": "ok"})
+
+
+def _log_to_stderr() -> None:
+    """Have a line for all that concerns who may do what here: who came, who was refused, what was deployed."""
+    import logging
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("rolecall")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def _event(out: TextIO, event: dict[str, Any]) -> None:
+    from rolecall.observe.events import line_of
+
+    out.write(line_of(event))
+    out.flush()
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
