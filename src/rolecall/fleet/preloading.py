@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import sys
+import sysconfig
 from collections.abc import Iterator
+from types import ModuleType
 from typing import Any, Final
 
 from rolecall.fleet.portable import modules
 
 __all__ = ("preloaded",)
 
-_RUNTIME: Final = (
-    "numpy",
-    "uvloop",
-    "anyio._backends._asyncio",
-    "rolecall.fleet.node_process",
-    "rolecall.fleet.check",
-)
+_RUNTIME: Final = ("numpy", "uvloop", "anyio._backends._asyncio", "rolecall.fleet.node_process")
 _CHECKED: Final = ("rolecall.runtime.checking",)
 _TORCH: Final = (
     "torch",
@@ -25,27 +21,64 @@ _TORCH: Final = (
     "rolecall.learn.torch_sgd",
     "rolecall.learn.torch_training",
 )
-_USES_TORCH: Final = frozenset(("rolecall.learn.models", "rolecall.learn.torch_model"))
+_USE_TORCH: Final = frozenset(("rolecall.learn.models", "rolecall.learn.torch_model"))
+"""What imports torch when it is used."""
 # The first step of an optimizer of torch's own imports its compiler; in each node that would take two seconds.
 _OPTIMIZERS: Final = ("torch._dynamo",)
-_HEAVY: Final = frozenset(("torch", "torchvision", "torchaudio", "sklearn", "scipy", "pandas", "transformers"))
+_LARGE: Final = ("torch", "torchvision", "torchaudio", "sklearn", "scipy", "pandas", "transformers")
 
 
 def preloaded(application: dict[str, Any], *, checked: bool) -> list[str]:
     """Return the modules to import for the nodes of an application, which has been imported in this process.
 
     Modules of the application's own are not among them: they may do more than define something when they are
-    imported. Of the large packages they have imported, all is that they have loaded here.
+    imported. Of the large packages that they use, all is that is loaded here.
     """
     named = modules(application)
     found = [*_RUNTIME, *(_CHECKED if checked else ())]
-    found += [name for name in named if name.partition(".")[0] == "rolecall"]
-    if "torch" in sys.modules or not _USES_TORCH.isdisjoint(named):
+    found += [name for name in named if _package(name) == "rolecall"]
+    used = _used(named)
+    if "torch" in used or not _USE_TORCH.isdisjoint(named):
         found += _TORCH
-    if "torch" in sys.modules or any("adam" in text for text in _texts(application)):
+    if "torch" in used or any("adam" in text for text in _texts(application)):
         found += _OPTIMIZERS
-    found += [name for name in sys.modules if name.partition(".")[0] in _HEAVY]
+    found += [name for name in sys.modules if _package(name) in used]
     return list(dict.fromkeys(found))
+
+
+def _used(named: list[str]) -> set[str]:
+    """Return which of the large packages an application's own modules have at hand, and those that they import."""
+    found: set[str] = set()
+    seen: set[str] = set()
+    waiting = list(named)
+    while waiting:
+        name = waiting.pop()
+        module = sys.modules.get(name)
+        if name in seen or module is None or _package(name) == "rolecall":
+            continue
+        seen.add(name)
+        if _package(name) in _LARGE:
+            found.add(_package(name))
+        elif not _is_installed(module):
+            waiting += _homes(module)
+    return found
+
+
+def _homes(module: ModuleType) -> Iterator[str]:
+    """Yield the modules that the global names of a module stand for, or come from."""
+    for value in vars(module).values():
+        home = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+        if isinstance(home, str):
+            yield home
+
+
+def _is_installed(module: ModuleType) -> bool:
+    file = getattr(module, "__file__", None)
+    return file is None or file.startswith(tuple(sysconfig.get_paths().values()))
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]
 
 
 def _texts(value: Any) -> Iterator[str]:
