@@ -30,11 +30,28 @@ def test_messages_are_put_together_however_they_are_cut(bodies: list[bytes], cut
     assert found == bodies
 
 
-def test_what_comes_in_one_piece_is_not_copied() -> None:
-    data = framed(b"x" * 100)
+@pytest.mark.parametrize("size", [100, 100_000])
+def test_a_message_has_memory_of_its_own_as_long_as_somebody_looks_at_it(size: int) -> None:
     found: list[memoryview] = []
-    MessageCutter(found.append, 1_000).feed(memoryview(data))
-    assert found[0].obj is data
+    cutter = MessageCutter(found.append, 1_000_000)
+    for i in range(6):
+        data = bytearray(framed(bytes([i]) * size))
+        cutter.feed(memoryview(data)[:40])
+        cutter.feed(memoryview(data)[40:])
+        data[:] = bytes(len(data))
+    assert found == [bytes([i]) * size for i in range(6)]
+
+
+def test_memory_that_nobody_looks_at_is_used_again() -> None:
+    places: set[int] = set()
+
+    def look(body: memoryview) -> None:
+        places.add(id(body.obj))
+
+    cutter = MessageCutter(look, 1_000_000)
+    for _ in range(6):
+        cutter.feed(memoryview(framed(bytes(100_000))))
+    assert len(places) == 1
 
 
 def test_a_length_beyond_the_limit_is_refused_before_its_body() -> None:

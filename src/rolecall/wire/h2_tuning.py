@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import threading
 from asyncio import BaseTransport, Transport
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias, cast
@@ -41,6 +42,7 @@ _HEADER_BYTES: Final = 9
 _PREFACE_BYTES: Final = 24
 _DATA: Final = 0
 _OTHER_BYTES: Final = 64 << 10  # the largest frame that is not DATA
+_RECEIVE_BYTES: Final = 256 << 10
 _JOINED_BYTES: Final = 32 << 10  # below this, joining pieces costs less than handing them over one by one
 _OPEN: Final = (StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL)
 
@@ -71,8 +73,8 @@ class FrameReader:
         self.direct: set[int] = set()
         """The streams whose DATA frames take the short way."""
 
-    def feed(self, data: bytes) -> list[H2Event]:
-        """Return the events in what was received; raise h2's `ProtocolError`."""
+    def feed(self, data: Buffer) -> list[H2Event]:
+        """Return the events in what was received, with views of it; raise h2's `ProtocolError`."""
         view = memoryview(data)
         events: list[H2Event] = []
         position, end = 0, len(view)
@@ -267,7 +269,7 @@ class TunedConnection(Connection):
         self.gone = asyncio.Event()
         """Set when the connection has ended."""
 
-    def feed(self, data: bytes) -> list[H2Event]:
+    def feed(self, data: Buffer) -> list[H2Event]:
         """See grpclib."""
         return self.reader.feed(data)
 
@@ -282,7 +284,17 @@ class TunedConnection(Connection):
             self.on_resumed()
 
 
-class TunedProtocol(H2Protocol):
+class _Scratch(threading.local):
+    """Where the connections of a loop receive, one after the other: a loop reads from one, and hands it on at once."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray(_RECEIVE_BYTES)
+
+
+_scratch = _Scratch()
+
+
+class TunedProtocol(H2Protocol, asyncio.BufferedProtocol):
     """A protocol of grpclib whose first SETTINGS already ask for large frames; keeps the reason it ended for."""
 
     connection: TunedConnection
@@ -318,7 +330,15 @@ class TunedProtocol(H2Protocol):
         for stream in list(self.processor.streams.values()):
             cast(TunedStream, stream).tell_writable()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> bytearray:
+        """Return where to put what is received; see `asyncio.BufferedProtocol`."""
+        return _scratch.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was received; nothing of it is used any more afterwards."""
+        self.data_received(memoryview(_scratch.buffer)[:nbytes])
+
+    def data_received(self, data: Buffer) -> None:
         """See grpclib."""
         try:
             events = self.connection.feed(data)

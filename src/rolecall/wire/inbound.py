@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -18,6 +19,9 @@ READ_BYTES: Final = 4 << 20
 """The largest message of the administrative service, and of a handshake."""
 _ACKNOWLEDGE_BYTES: Final = 256 << 10
 _PREFIX_BYTES: Final = 5
+_SMALL_BYTES: Final = 32 << 10
+_SPARE_MAX: Final = 4
+_SPARE_BYTES: Final = 2 << 20
 
 
 class InboundBuffer:
@@ -40,13 +44,13 @@ class InboundBuffer:
     # ------------------------------------------------------------------------------------- what grpclib calls
 
     def add(self, data: bytes, ack_size: int) -> None:
-        """Take what has arrived."""
+        """Take what has arrived; its memory may be used for something else afterwards."""
         self._owed_bytes += ack_size
         if self._sink is not None:
             self._sink(memoryview(data))
             self._settle(_ACKNOWLEDGE_BYTES)
             return
-        self._pieces.append(memoryview(data))
+        self._pieces.append(memoryview(bytes(data)))
         self._held_bytes += len(data)
         self._wake()
 
@@ -124,46 +128,83 @@ class InboundBuffer:
 class MessageCutter:
     """Puts gRPC messages together: one byte of flags, four of length, and the body; sans-IO.
 
-    `on_message` gets each body: a view of the received bytes where it came in one piece, which saves a copy.
+    `on_message` gets each body, in memory of its own.
     """
 
     def __init__(self, on_message: Callable[[memoryview], None], limit_bytes: int) -> None:
         self._on_message, self._limit = on_message, limit_bytes
-        self._pieces: list[memoryview] = []
-        self._missing = _PREFIX_BYTES
-        self._in_body = False
+        self._prefix = b""
+        self._body: bytearray | None = None  # with the bytes that have come, if not all have
+        self._size = self._filled = 0
 
     def feed(self, view: memoryview) -> None:
-        """Take the next bytes; raise `Malformed` or `LimitExceeded` before any memory is taken for a body."""
-        while view:
-            if len(view) < self._missing:
-                self._pieces.append(view)
-                self._missing -= len(view)
-                return
-            part, view = view[: self._missing], view[self._missing :]
-            if self._pieces:
-                self._pieces.append(part)
-                part = memoryview(b"".join(self._pieces))
-                self._pieces = []
-            self._complete(part)
+        """Take the next bytes; raise `Malformed` or `LimitExceeded` before any memory is taken for a body.
 
-    def _complete(self, part: memoryview) -> None:
-        if self._in_body:
-            self._next(False, _PREFIX_BYTES)
-            self._on_message(part)
-            return
-        size = _body_bytes(part, self._limit)
-        if size:
-            self._next(True, size)
-        else:
-            self._next(False, _PREFIX_BYTES)
-            self._on_message(part[:0])
+        The bytes may change afterwards.
+        """
+        position, end = 0, len(view)
+        while position < end:
+            if self._body is not None:
+                position = self._fill(self._body, view, position, end)
+                continue
+            taken = min(_PREFIX_BYTES - len(self._prefix), end - position)
+            self._prefix += view[position : position + taken]
+            position += taken
+            if len(self._prefix) == _PREFIX_BYTES:
+                position = self._begin(view, position, end)
 
-    def _next(self, in_body: bool, size: int) -> None:
-        self._in_body, self._missing = in_body, size
+    def _begin(self, view: memoryview, position: int, end: int) -> int:
+        size = _body_bytes(self._prefix, self._limit)
+        self._prefix = b""
+        if size <= end - position and size <= _SMALL_BYTES:
+            self._on_message(memoryview(bytes(view[position : position + size])))
+            return position + size
+        self._body, self._size, self._filled = spare.take(size), size, 0
+        return position
+
+    def _fill(self, body: bytearray, view: memoryview, position: int, end: int) -> int:
+        taken = min(self._size - self._filled, end - position)
+        with memoryview(body) as target:  # assigning to the bytearray itself would make another copy first
+            target[self._filled : self._filled + taken] = view[position : position + taken]
+        self._filled += taken
+        if self._filled == self._size:
+            self._body = None
+            self._on_message(memoryview(body)[: self._size])
+            spare.give_back(body)
+        return position + taken
 
 
-def _body_bytes(prefix: memoryview, limit: int) -> int:
+class _Spare(threading.local):
+    """Memory for large bodies, used again: to take it afresh from the system costs as much as to fill it."""
+
+    def __init__(self) -> None:
+        self.buffers: list[bytearray] = []
+
+    def take(self, size: int) -> bytearray:
+        """Return a buffer of that size at least."""
+        for i, buffer in enumerate(self.buffers):
+            if size <= len(buffer):
+                return self.buffers.pop(i)
+        return bytearray(size)
+
+    def give_back(self, buffer: bytearray) -> None:
+        """Keep a buffer, unless somebody still has a view of it."""
+        if len(self.buffers) < _SPARE_MAX and len(buffer) <= _SPARE_BYTES and _unseen(buffer):
+            self.buffers.append(buffer)
+
+
+def _unseen(buffer: bytearray) -> bool:
+    try:
+        buffer.append(buffer.pop())  # Python does not let the size change while there are views
+    except BufferError:
+        return False
+    return True
+
+
+spare = _Spare()
+
+
+def _body_bytes(prefix: bytes, limit: int) -> int:
     if prefix[0]:
         raise Malformed(f"A gRPC message with flags {prefix[0]:#04x} came; links do not compress whole messages.")
     size = int.from_bytes(prefix[1:], "big")
