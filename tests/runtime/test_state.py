@@ -169,12 +169,31 @@ def test_a_state_that_cannot_start_empty_is_found_with_the_class() -> None:
         declarations(Needy)
 
 
-def test_two_states_are_one_too_many() -> None:
-    from rolecall.core.declarations import declarations
+class Probe(rc.Extension):
+    """Counts beside whatever role it extends, in a state of its own."""
 
-    class Torn(rc.Role):
-        one = rc.State(Progress)
-        two = rc.State(Progress)
+    counts = rc.State(Progress)
 
-    with pytest.raises(rc.DeclarationError, match="several states: one, two"):
-        declarations(Torn)
+    @rc.service
+    async def probe(self) -> int:
+        self.counts.round += 1
+        return self.counts.round
+
+
+async def test_a_role_and_its_extension_have_each_their_state(world) -> None:
+    from rolecall.core.declarations import combined
+
+    both = combined(Trainer, (Probe,))
+    async with world() as w:
+        first = w.nodes["a"].host(Hosting(id=rc.RoleId("a/first"), role_class=both))
+        await first.start()
+        await first.role.step(0.5)
+        await first.role.probe()
+        await first.role.probe()
+        taken = first.snapshot()
+        assert (taken.state.state.round, taken.state.counts.round) == (1, 2)
+        second = w.nodes["a"].host(Hosting(id=rc.RoleId("a/second"), role_class=both, snapshot=taken))
+        await second.start()
+        assert (second.role.state.round, second.role.counts.round) == (1, 2)
+        await second.role.probe()
+        assert first.role.counts.round == 2

@@ -51,6 +51,14 @@ class State(Generic[S]):
             raise WrongType(place, type_name(self.type), type_name(type(value)))
         obj.__dict__[self.name] = value
 
+    def read(self, role: object) -> Any:
+        """Return the state of a role."""
+        return getattr(role, self.name)
+
+    def write(self, role: object, value: Any) -> None:
+        """Replace the state of a role."""
+        setattr(role, self.name, value)
+
     def fresh(self, owner: type) -> S:
         """Return the state a new role starts with; nothing in it is shared with another role."""
         try:
@@ -63,17 +71,28 @@ class State(Generic[S]):
             ) from None
 
 
+class _States(State[Any]):
+    """The states of a role and its extensions as one: a struct with a field for each, by its name."""
+
+    def __init__(self, parts: dict[str, State[Any]]) -> None:
+        super().__init__(msgspec.defstruct("States", [(name, part.type) for name, part in parts.items()]))
+        self._parts = parts
+
+    def read(self, role: object) -> Any:
+        return self.type(**{name: part.read(role) for name, part in self._parts.items()})
+
+    def write(self, role: object, value: Any) -> None:
+        for name, part in self._parts.items():
+            part.write(role, getattr(value, name))
+
+
 def declared_state(cls: type) -> State[Any] | None:
-    """Return the state a role class declares, or None.
+    """Return the state a role class declares, or None; several (a role's and its extensions') as one.
 
     Raises:
-        DeclarationError: it declares several, or one that cannot start empty.
+        DeclarationError: it declares one that cannot start empty.
     """
     found = members_of(cls, State)
-    if len(found) > 1:
-        raise DeclarationError(
-            type_name(cls), f"it declares several states: {', '.join(found)}", hint="Put them into one Struct"
-        )
     for state in found.values():
         state.fresh(cls)
-    return next(iter(found.values()), None)
+    return _States(found) if len(found) > 1 else next(iter(found.values()), None)

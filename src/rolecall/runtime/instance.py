@@ -540,7 +540,7 @@ class RoleInstance:
     def state_value(self) -> Any:
         """Return the declared state as it is, or None."""
         state: State[Any] | None = self.declared.state
-        return None if state is None else getattr(self.role, state.name)
+        return None if state is None else state.read(self.role)
 
     def snapshot(self) -> RoleSnapshot[Any, Any]:
         """Return what another instance of the role could go on from."""

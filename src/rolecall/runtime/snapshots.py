@@ -56,7 +56,7 @@ def put_back(instance: RoleInstance, snapshot: RoleSnapshot[Any, Any]) -> None:
         raise ConfigError(str(instance.id), f"it cannot be restored: the snapshot's state is {found}, not {expected}")
     state, extra = copy.deepcopy((snapshot.state, snapshot.extra))
     if declared is not None:
-        setattr(instance.role, declared.name, state)
+        declared.write(instance.role, state)
     instance.draws.update(snapshot.draws)
     if extra is not None:
         instance.role.restore(extra)
