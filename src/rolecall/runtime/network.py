@@ -23,6 +23,17 @@ __all__ = ("Network", "Wire")
 WAITING_FRAMES = 65_536
 WAITING_BYTES = 256 << 20
 
+_WITH_PAYLOAD: dict[type, str] = {f.Reply: "replied", f.Progress: "progress", f.Item: "item", f.Event: "event"}
+_ANSWERS: dict[type, str] = {
+    **_WITH_PAYLOAD,
+    f.Failed: "failed",
+    f.Cancelled: "cancelled",
+    f.Full: "full",
+    f.Admitted: "admitted",
+    f.Subscribed: "subscribed",
+}
+"""What takes an answer, at those who can be answered so."""
+
 
 class Wire(Protocol):
     """What a node needs of a link."""
@@ -51,7 +62,7 @@ class Network:
         self._links: dict[str, Wire] = {}
         self._inbound: dict[str, Inbound] = {}
         self._unlinked: dict[str, _Waiting] = {}
-        self._asked: dict[int, Any] = {}
+        self._asked: dict[int, tuple[Any, str]] = {}
         self._subscribing: dict[int, asyncio.Future[None]] = {}
         self._numbers = itertools.count(1)
         self._last: tuple[Any, list[Segment]] | None = None
@@ -85,7 +96,7 @@ class Network:
         inbound = self._inbound[peer] = Inbound(self, peer)
         for frame, segments in self._unlinked.pop(peer, _Waiting(peer)).frames:
             link.send(frame, segments)
-        link.on_frame = lambda frame, segments: self._received(inbound, frame, segments)
+        link.on_frame = lambda frame, segments: self._received(peer, inbound, frame, segments)
 
     def leave(self, peer: str, why: str) -> None:
         """Take a node for lost, with all its roles."""
@@ -113,10 +124,10 @@ class Network:
             self._unlinked[peer] = _Waiting(peer)
             self._unlinked[peer].add(frame, segments)
 
-    def number(self, asker: Any) -> int:
-        """Return the number of a new request, whose answers go to `asker`."""
+    def number(self, asker: Any, peer: str) -> int:
+        """Return the number of a new request to a node, whose answers go to `asker`."""
         number = next(self._numbers)
-        self._asked[number] = asker
+        self._asked[number] = (asker, peer)
         return number
 
     def forget(self, number: int) -> None:
@@ -146,7 +157,7 @@ class Network:
 
     # ------------------------------------------------------------------------------------------ frames
 
-    def _received(self, inbound: Inbound, frame: f.Frame, segments: Sequence[memoryview]) -> None:
+    def _received(self, peer: str, inbound: Inbound, frame: f.Frame, segments: Sequence[memoryview]) -> None:
         """Give a frame to whom it concerns; an answer nobody waits for any more is dropped."""
         match frame:
             case f.Call():
@@ -164,38 +175,28 @@ class Network:
             case f.Unsubscribe(id=number):
                 inbound.unsubscribe(number)
             case f.Ready():
-                self._ready(frame)
+                self._ready(peer, frame)
             case _:
-                self._answer(frame, segments)
+                self._answer(peer, frame, segments)
 
-    def _ready(self, frame: f.Ready) -> None:
+    def _ready(self, peer: str, frame: f.Ready) -> None:
         remote = self.roles.get(RoleId(frame.to))
-        if remote is not None:
+        if remote is not None and remote.home == peer:
             remote.ready(frame.channel, RoleId(frame.caller))
 
-    def _answer(self, frame: Any, segments: Sequence[memoryview]) -> None:
-        asker = self._asked.get(frame.id)
-        if asker is None:
+    def _answer(self, peer: str, frame: Any, segments: Sequence[memoryview]) -> None:
+        """Give an answer to who asked that node for it; any other is dropped."""
+        asker, asked = self._asked.get(frame.id, (None, ""))
+        kind = type(frame)
+        take = getattr(asker, _ANSWERS.get(kind, ""), None)
+        if take is None or asked != peer:
             return
-        match frame:
-            case f.Subscribed(id=number):
-                self.settled(number)
-            case f.Reply(id=number):
-                asker.replied(number, segments)
-            case f.Failed(id=number, error=error):
-                asker.failed(number, error)
-            case f.Cancelled(id=number):
-                asker.cancelled(number)
-            case f.Full(id=number):
-                asker.full(number)
-            case f.Admitted(id=number):
-                asker.admitted(number)
-            case f.Progress(id=number):
-                asker.progress(number, segments)
-            case f.Item(id=number):
-                asker.item(number, segments)
-            case f.Event(id=number):
-                asker.event(number, segments)
+        if kind in _WITH_PAYLOAD:
+            take(frame.id, segments)
+        elif kind is f.Failed:
+            take(frame.id, frame.error)
+        else:
+            take(frame.id)
 
 
 class _Waiting:

@@ -149,7 +149,7 @@ class RemoteChannel:
             invocation.admission = asyncio.get_running_loop().create_future()
 
     def _send(self, invocation: Invocation, order: int) -> None:
-        number = self.instance.network.number(self)
+        number = self.instance.network.number(self, self.instance.home)
         self._under_way[number] = (invocation, order)
         given_up = not (segments := self._segments[invocation])
         if not given_up:

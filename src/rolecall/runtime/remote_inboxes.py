@@ -90,7 +90,7 @@ class RemoteBox:
 
     def _send(self, message: _Message, order: int) -> None:
         self._kept.discard(message)
-        number = self._remote.network.number(self)
+        number = self._remote.network.number(self, self._remote.home)
         self._under_way[number] = (message, order)
         frame = f.Put(number, self._remote.id, self._name, message.caller, order)
         self._remote.network.send(self._remote.home, frame, message.segments)

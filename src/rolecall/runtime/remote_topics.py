@@ -92,7 +92,7 @@ class RemoteTopic:
 
     def attach(self, sink: Sink, condition: Conditions | None) -> None:
         """Subscribe a sink; its conditions are checked at the source."""
-        number = self._network.number(self)
+        number = self._network.number(self, self._home)
         self._sinks[sink] = number
         self._network.subscribing(number)
         where = list(getattr(condition, "where", {}).items())
@@ -131,6 +131,10 @@ class RemoteTopic:
             self._credit(number)
         else:
             admission.future.add_done_callback(lambda _: self._credit(number))
+
+    def subscribed(self, number: int) -> None:
+        """Take note that the other side has a subscription."""
+        self._network.settled(number)
 
     def failed(self, number: int, error: f.WireError) -> None:
         """Say that a subscription was refused."""
