@@ -266,6 +266,7 @@ class TunedConnection(Connection):
         self.transport = transport  # which grpclib deletes on closing
         self.reader = FrameReader(connection)
         self.on_resumed: Callable[[], None] | None = None
+        self.remote = "?"
         self.gone = asyncio.Event()
         """Set when the connection has ended."""
 
@@ -288,7 +289,7 @@ class _Scratch(threading.local):
     """Where the connections of a loop receive, one after the other: a loop reads from one, and hands it on at once."""
 
     def __init__(self) -> None:
-        self.buffer = bytearray(_RECEIVE_BYTES)
+        self.view = memoryview(bytearray(_RECEIVE_BYTES))
 
 
 _scratch = _Scratch()
@@ -304,39 +305,38 @@ class TunedProtocol(H2Protocol, asyncio.BufferedProtocol):
     """Called when the connection has ended."""
     problem: str | None = None
     """What the other side did wrong, if that was the end of the connection."""
+    remote = "?"
+    """The address at the other end."""
 
     def connection_made(self, transport: BaseTransport) -> None:
         """See grpclib."""
         set_nodelay(transport)
+        address = transport.get_extra_info("peername")
+        self.remote = format_address(*address[:2]) if isinstance(address, tuple) else "a process that is gone"
         connection = H2Connection(config=self.h2_config)
         connection.local_settings = _settings(self.h2_config.client_side)
         connection.max_inbound_frame_size = FRAME_BYTES
         connection.initiate_connection()
         connection.increment_flow_control_window(self.config.http2_connection_window_size - 65_535)
         self.connection = TunedConnection(connection, cast(Transport, transport), config=self.config)
+        self.connection.remote = self.remote
         self.connection.flush()
         self.processor = EventsProcessor(self.handler, self.connection)
         self.connection.on_resumed = self._tell_streams
         if self.on_made is not None:
             self.on_made(self)
 
-    @property
-    def remote(self) -> str:
-        """The address at the other end."""
-        address = self.connection.transport.get_extra_info("peername")
-        return format_address(*address[:2]) if isinstance(address, tuple) else "a process that is gone"
-
     def _tell_streams(self) -> None:
         for stream in list(self.processor.streams.values()):
             cast(TunedStream, stream).tell_writable()
 
-    def get_buffer(self, sizehint: int) -> bytearray:
+    def get_buffer(self, sizehint: int) -> memoryview:
         """Return where to put what is received; see `asyncio.BufferedProtocol`."""
-        return _scratch.buffer
+        return _scratch.view  # asyncio's TLS slices it, and a slice of a bytearray would be a copy
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take what was received; nothing of it is used any more afterwards."""
-        self.data_received(memoryview(_scratch.buffer)[:nbytes])
+        self.data_received(_scratch.view[:nbytes])
 
     def data_received(self, data: Buffer) -> None:
         """See grpclib."""

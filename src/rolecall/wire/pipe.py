@@ -9,7 +9,6 @@ from typing import Any, Final
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from h2.exceptions import H2Error
 
-from rolecall.wire.addresses import format_address
 from rolecall.wire.chunk import chunk_decode, chunk_pieces
 from rolecall.wire.extensions import Segment
 from rolecall.wire.h2_tuning import TunedStream
@@ -56,8 +55,7 @@ class Pipe:
     @property
     def remote(self) -> str:
         """The address at the other end."""
-        address = self._info("peername")
-        return format_address(*address[:2]) if isinstance(address, tuple) else "a process that is gone"
+        return self._stream.connection.remote
 
     @property
     def answered(self) -> bool:
@@ -67,11 +65,8 @@ class Pipe:
     @property
     def certificate(self) -> dict[str, Any] | None:
         """What the certificate of the other side says, as `ssl.SSLSocket.getpeercert` has it; None without TLS."""
-        ssl_object = self._info("ssl_object")
+        ssl_object = self._stream.connection.transport.get_extra_info("ssl_object")
         return ssl_object.getpeercert() if ssl_object is not None else None
-
-    def _info(self, name: str) -> Any:
-        return self._stream.connection.transport.get_extra_info(name)
 
     # ------------------------------------------------------------------------------------------------- writing
 
