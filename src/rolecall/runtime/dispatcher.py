@@ -58,7 +58,9 @@ class Dispatcher:
         self.workers: list[Worker] = []
         self.idle: deque[Worker] = deque()
         self.closed = False
-        self._room_wanted: deque[Callable[[], None]] = deque()
+        self._room_wanted: deque[Callable[[], bool]] = deque()
+        self._promised = 0
+        self._distant_turn = True
 
     @property
     def running(self) -> list[Invocation]:
@@ -84,7 +86,7 @@ class Dispatcher:
                 self._hand_over(invocation, worker)
                 return
         if invocation.parent is not None:
-            self._refuse_cycle(invocation.parent)
+            self.refuse_cycle(invocation.parent)
         if not self.parked and self._has_room(invocation):
             self._admit(invocation)
         else:
@@ -96,20 +98,30 @@ class Dispatcher:
         """Say whether a message of so many bytes from another node would find no room, and its sender waits."""
         if self.options.overflow != "wait" or self.closed:
             return False
-        full = len(self.mailbox) >= self.options.mailbox or self.mailbox_bytes + size > self.options.mailbox_bytes
-        return bool(self.parked or (self.mailbox and full))
+        return bool(self.parked or self._room_wanted) or not self._fits(size)
 
-    def when_room(self, tell: Callable[[], None]) -> None:
-        """Call a function, once, when a message has left the mailbox."""
-        self._room_wanted.append(tell)
+    def when_room(self, promise: Callable[[], bool]) -> None:
+        """Call a function, once, when there is room: it promises that to a sender on another node.
+
+        The room is kept until `redeem`, so that senders here and elsewhere take turns. Where the function returns
+        False there is nobody to promise anything to any more.
+        """
+        self._room_wanted.append(promise)
+
+    def redeem(self) -> None:
+        """End a promise: what was promised room is here, or will not come; to be followed by `make_way`."""
+        self._promised -= 1
 
     def _has_room(self, invocation: Invocation) -> bool:
-        waiting, options = len(self.mailbox), self.options
+        if self.mailbox and self.options.overflow == "latest":
+            return False
+        return self._fits(invocation.bytes)
+
+    def _fits(self, size: int) -> bool:
+        waiting, options = len(self.mailbox) + self._promised, self.options
         if waiting == 0:
             return True
-        if options.overflow == "latest" or waiting >= options.mailbox:
-            return False
-        return self.mailbox_bytes + invocation.bytes <= options.mailbox_bytes
+        return waiting < options.mailbox and self.mailbox_bytes + size <= options.mailbox_bytes
 
     def _admit(self, invocation: Invocation) -> None:
         invocation.state = WAITING
@@ -131,7 +143,8 @@ class Dispatcher:
             self._pop().fail(Superseded(self.where, policy))
         self._admit(invocation)
 
-    def _refuse_cycle(self, parent: Handling) -> None:
+    def refuse_cycle(self, parent: Handling) -> None:
+        """Raise `CallCycle` if a message with this chain would wait for itself."""
         held = self.running
         if len(held) < self.options.concurrent:
             return
@@ -181,7 +194,7 @@ class Dispatcher:
         invocation.put_back()
 
     def wake(self) -> None:
-        """Give what waits to the workers that are free; after a pause, or when the role has become ready."""
+        """Give what waits to the workers that are free; where none has taken a message by itself."""
         while self.mailbox and (worker := self._free_worker()) is not None:
             invocation = self._from_mailbox()
             if invocation is None:
@@ -209,6 +222,8 @@ class Dispatcher:
         self.taken.clear()
         self.mailbox.clear()
         self.parked.clear()
+        while self._room_wanted:  # they come, and are told what happened
+            self._room_wanted.popleft()()
 
     def _free_worker(self) -> Worker | None:
         if self.idle:
@@ -224,11 +239,22 @@ class Dispatcher:
         self.mailbox_bytes -= invocation.bytes
         return invocation
 
+    def make_way(self) -> None:
+        """Give the room there is to whoever waits for it, and what waits to the workers that are free."""
+        self._unpark()
+        self.wake()
+
     def _unpark(self) -> None:
-        while self.parked and self._has_room(self.parked[0]):
-            self._admit(self.parked.popleft())
-        if self._room_wanted and not self.parked:
-            self._room_wanted.popleft()()
+        """Admit who waits for room: senders here and on other nodes in turn."""
+        while self.parked or self._room_wanted:
+            distant = bool(self._room_wanted) and (self._distant_turn or not self.parked)
+            if not (self._fits(0) if distant else self._has_room(self.parked[0])):
+                return
+            self._distant_turn = not distant
+            if not distant:
+                self._admit(self.parked.popleft())
+            elif self._room_wanted.popleft()():
+                self._promised += 1
 
 
 def _all_in(held: list[Invocation], waiting: list[Handling]) -> bool:

@@ -20,7 +20,7 @@ from rolecall.runtime.lines import InLine
 from rolecall.runtime.remote import DistantHandling
 from rolecall.runtime.remote_topics import WireSink
 from rolecall.runtime.wire_errors import to_wire
-from rolecall.wire import ArgsCodec, decode, encode, size_bytes
+from rolecall.wire import ArgsCodec, Segment, decode, encode, size_bytes
 from rolecall.wire import frames as f
 
 if TYPE_CHECKING:
@@ -38,13 +38,18 @@ class Inbound:
         self._running: dict[int, Invocation] = {}
         self._codecs: dict[Dispatcher, ArgsCodec] = {}
         self._sinks: dict[int, tuple[RoleId, str, WireSink]] = {}
+        self._lost = False
 
     def lose(self) -> None:
         """Cancel everything: nobody is there to take the answers."""
+        self._lost = True
         for invocation in list(self._running.values()):
             invocation.cancel()
         for number in list(self._sinks):
             self.unsubscribe(number)
+        for line in self._lines.values():
+            if (promised := line.redeem()) is not None:
+                promised.make_way()
 
     # ------------------------------------------------------------------------------------------ calls
 
@@ -54,20 +59,23 @@ class Inbound:
         if not line.is_next(frame.order):
             self._send(f.Full(frame.id))
             return
+        promised = line.redeem()
         try:
             dispatcher = self._dispatcher(frame)
             if frame.remaining_s is not None and frame.remaining_s <= 0:
                 self._send(f.Cancelled(frame.id))
-            elif dispatcher.must_wait(sum(len(segment) for segment in segments)):
+            elif promised is None and self._must_wait(dispatcher, frame, segments):
                 self._send(f.Full(frame.id))
-                dispatcher.when_room(partial(self._ready, frame))
+                dispatcher.when_room(partial(self._promise, dispatcher, frame, line))
                 return
             else:
                 self._submit(dispatcher, frame, segments)
         except RolecallError as error:
             self._send(f.Failed(frame.id, to_wire(error, f"{frame.to}.{frame.channel}")))
+        if promised is not None:
+            promised.make_way()
         if line.took():
-            self._ready(frame)
+            self._send(f.Ready(frame.to, frame.channel, frame.caller))
 
     def cancel(self, number: int) -> None:
         """Stop a handler; the answer says when it has stopped."""
@@ -126,20 +134,29 @@ class Inbound:
             self._send(f.Failed(number, to_wire(portable(error, invocation.where), invocation.where)))
             return
         try:
-            segments = encode(future.result(), where=f"{invocation.where}: result")
-        except RolecallError as problem:
+            self._send(f.Reply(number), encode(future.result(), where=f"{invocation.where}: result"))
+        except RolecallError as problem:  # it cannot travel, or is too large
             self._send(f.Failed(number, to_wire(problem, invocation.where)))
-        else:
-            self._network.send(self._peer, f.Reply(number), segments)
 
     def _item(self, number: int, item: Any) -> None:
-        self._network.send(self._peer, f.Item(number), encode(item, where="item"))
+        self._send(f.Item(number), encode(item, where="item"))
 
     def _progress(self, number: int, report: Any) -> None:
-        self._network.send(self._peer, f.Progress(number), encode(report, where="progress"))
+        self._send(f.Progress(number), encode(report, where="progress"))
 
-    def _ready(self, frame: f.Call) -> None:
+    def _must_wait(self, dispatcher: Dispatcher, frame: f.Call, segments: Sequence[memoryview]) -> bool:
+        if not dispatcher.must_wait(sum(len(segment) for segment in segments)):
+            return False
+        if (parent := _chain(frame.chain)) is not None:
+            dispatcher.refuse_cycle(parent)
+        return True
+
+    def _promise(self, dispatcher: Dispatcher, frame: f.Call, line: InLine) -> bool:
+        if self._lost:
+            return False
+        line.promised = dispatcher
         self._send(f.Ready(frame.to, frame.channel, frame.caller))
+        return True
 
     def _codec(self, dispatcher: Dispatcher) -> ArgsCodec:
         found = self._codecs.get(dispatcher)
@@ -222,8 +239,9 @@ class Inbound:
         if not self._network.speaks_for(self._peer, caller):
             raise NotAllowed(f"{caller} (through node {self._peer})", where, "roles of that node")
 
-    def _send(self, frame: f.Frame) -> None:
-        self._network.send(self._peer, frame)
+    def _send(self, frame: f.Frame, segments: Sequence[Segment] = ()) -> None:
+        if not self._lost:  # another life of the peer would take it for an answer to a request of its own
+            self._network.send(self._peer, frame, segments)
 
 
 def _chain(keys: list[str]) -> Handling | None:

@@ -9,11 +9,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 __all__ = ("InLine", "OutLine")
 
 M = TypeVar("M")
+
+
+class Promiser(Protocol):
+    """What keeps room for messages from other nodes."""
+
+    def redeem(self) -> None:
+        """End a promise."""
+
+    def make_way(self) -> None:
+        """Give the room to whoever waits for it."""
 
 
 class OutLine(Generic[M]):
@@ -68,6 +78,15 @@ class InLine:
     def __init__(self) -> None:
         self._expected = 0
         self._refused_later = False
+        self.promised: Promiser | None = None
+        """Who keeps room for the next message, once it had none."""
+
+    def redeem(self) -> Promiser | None:
+        """End the promise that there is room, if there is one; return who made it."""
+        promised, self.promised = self.promised, None
+        if promised is not None:
+            promised.redeem()
+        return promised
 
     def is_next(self, order: int) -> bool:
         """Say whether a message is the next of its line; one that is not is to be refused."""
