@@ -25,7 +25,7 @@ class ExchangeLimits(msgspec.Struct, frozen=True, kw_only=True):
     dial_pause_s: float = 0.05
     """... how long it waits after the first attempt; twice as long after each further one, 2 s at most."""
     heartbeat_s: float = 0.4
-    suspicion_min_s: float = 1.5
+    suspicion_min_s: float = 2.0
     """A peer may be silent for so long, however regular it was before, and ..."""
     suspicion_max_s: float = 2.5
     """... not longer than that, however irregular."""
