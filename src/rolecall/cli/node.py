@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack, redirect_stdout
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
@@ -100,25 +101,32 @@ def _serve(config: StandingNodeConfig, out: TextIO, format: Format) -> None:
         out.write(f"Node {config.name} {where}, {'with TLS' if tls else 'this machine only'}.\n")
         out.flush()
 
-    _log_to_stderr()
     node = StandingNode(config, announce)
     uvloop = importlib.util.find_spec("uvloop") is not None
-    with Interrupts(notice=_say, last_words=lambda code: None) as interrupts:
+    with _log_to_stderr(), Interrupts(notice=_say, last_words=lambda code: None) as interrupts:
         anyio.run(interrupts.run, node.serve, backend_options={"use_uvloop": uvloop})
     if format is Format.JSONL:
         _event(out, {"event": "finished", "terminal": True, "status": "ok"})
 
 
-def _log_to_stderr() -> None:
+@contextmanager
+def _log_to_stderr() -> Iterator[None]:
     """Have a line for all that concerns who may do what here: who came, who was refused, what was deployed."""
     import logging
 
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("rolecall")
-    logger.handlers[:] = [handler]
+    before = logger.level, logger.propagate
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
 
 
 def _event(out: TextIO, event: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final, cast
 
 import anyio
+import anyio.to_thread
 
 from rolecall.core.errors import ApplicationFailed, ConfigError, RolecallError
 from rolecall.core.ids import RoleId
@@ -38,7 +39,6 @@ class StandingEngine:
         self._access = Access.of()
         self._began_s = anyio.current_time()
         self._addresses = _addresses(deployed, self._access)
-        self._secret = self._access.secret()
         application = portable(self._app)
         application.pop("import_from", None)  # directories of this machine; nodes look where their operators say
         self._plan = Plan(
@@ -63,7 +63,7 @@ class StandingEngine:
         async with Node(CONDUCTOR.home, options=options, began_s=self._began_s) as node:
             async with Links(
                 node,
-                secret=self._secret,
+                secret=await anyio.to_thread.run_sync(self._access.secret),
                 tls=self._access.tls(CONDUCTOR.home),
                 on_joined=self._joined,
                 on_lost=self._cut_off,
