@@ -55,6 +55,8 @@ class StandingNode:
     def __init__(self, config: StandingNodeConfig, on_listening: Callable[[str | None], None]) -> None:
         self._config, self._on_listening = config, on_listening
         self._address = parse_address(config.listen) if config.listen is not None else None
+        if config.join is not None:
+            parse_address(config.join)
         self._tls, self._secret = config.access.tls(config.name), config.access.secret()
         self._policy = ImportPolicy((*PACKAGES, *config.packages), strict=True)
         self._announced = False
@@ -113,7 +115,6 @@ class StandingNode:
 
     async def _join(self, links: Links, address: str) -> None:
         """Dial the conductor until there is one."""
-        parse_address(address)
         said = ""
         while CONDUCTOR.home not in links.exchange.links:
             try:
