@@ -223,17 +223,18 @@ class Agent(Native):
         if instance is not self._runtime:
             self.report(RoleEnded(instance.id, instance.why_lost))
 
-    async def _report(self, records: list[Reported]) -> None:
+    async def _report(self, records: list[Reported]) -> int:
+        """Have records known to whoever listens; return how many could be sent."""
         if dropped := self._records.take_dropped():
             self._node.say("warning", self.id, f"{dropped:,} records came too fast to be reported")
         try:
             await self.reported.emit(Report(records))
         except NotEncodable as error:
             if len(records) > 1:
-                for record in records:
-                    await self._report([record])
-            else:
-                self._node.say("error", self.id, f"a record cannot be reported: {error}")
+                return sum([await self._report([record]) for record in records])
+            self._node.say("error", self.id, f"a record cannot be reported: {error}")
+            return 0
+        return len(records)
 
     # ------------------------------------------------------------------------------------------ inside
 

@@ -155,10 +155,13 @@ def _items(value: Any, path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
 
 
 def _check_findable(name: str, path: KeyPath, marks: Marks) -> None:
-    """Raise unless the module of a name is found by import, as another process does it."""
+    """Raise for a module that is here and that no import finds, as other processes would import it."""
     top = name.partition(":")[0].partition(".")[0]
-    if ":" not in name or any(finder.find_spec(top, None) is not None for finder in sys.meta_path):
+    if (
+        ":" not in name
+        or top not in sys.modules
+        or any(finder.find_spec(top, None) is not None for finder in sys.meta_path)
+    ):
         return
-    file = getattr(sys.modules.get(top), "__file__", None)
-    problem = f"the module {top} of {name} was made in this process (from {file}), and others do not find it"
+    problem = f"the module {top} of {name} was made in this process, and others do not find it"
     raise marks.error(path, problem, _ELSEWHERE)

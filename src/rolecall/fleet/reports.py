@@ -63,15 +63,14 @@ class Outgoing:
         self._none.clear()
         self._news.set()
 
-    async def flow(self, send: Callable[[list[Reported]], Coroutine[Any, Any, None]]) -> None:
-        """Send what there is, a batch at a time, for ever."""
+    async def flow(self, send: Callable[[list[Reported]], Coroutine[Any, Any, int]]) -> None:
+        """Send what there is, a batch at a time, for ever; `send` returns how many it could send."""
         while True:
             await self._news.wait()
             self._news.clear()
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_RECORDS))]
-                await send(batch)
-                self._sent += len(batch)
+                self._sent += await send(batch)
             self._none.set()
 
     async def all_sent(self) -> int:
