@@ -11,9 +11,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
+from rolecall.core.errors import RolecallError
+
 __all__ = ("InLine", "OutLine")
 
 M = TypeVar("M")
+
+BATCH = 64
+"""Messages that are sent again at once, at most."""
 
 
 class Promiser(Protocol):
@@ -27,11 +32,15 @@ class Promiser(Protocol):
 
 
 class OutLine(Generic[M]):
-    """The sending end: `send(message, order)` is called for each message when it is its turn."""
+    """The sending end: `send(message, order)` is called for each message when it is its turn.
 
-    def __init__(self, send: Callable[[M, int], None]) -> None:
-        self._send = send
+    It raises what keeps a message from being sent; for one that was kept, `failed` is called with that.
+    """
+
+    def __init__(self, send: Callable[[M, int], None], failed: Callable[[M, RolecallError], None]) -> None:
+        self._send, self._failed = send, failed
         self._next = 0
+        self._batch = 1
         self._returned: dict[int, M] = {}
         self._kept: deque[M] = deque()
 
@@ -51,14 +60,19 @@ class OutLine(Generic[M]):
     def refused(self, message: M, order: int) -> None:
         """Take back a message that the other end had no room for."""
         self._returned[order] = message
+        self._batch = 1
 
     def ready(self) -> None:
-        """Send what came back, under its old number, and then what was kept."""
-        returned, self._returned = sorted(self._returned.items()), {}
-        for order, message in returned:
-            self._send(message, order)
+        """Send what came back, under its old number, and then what was kept.
+
+        Of many messages only some go at once, more each time: most would come back again. The other end says
+        "ready" after each that it takes, as long as there are later ones it has refused.
+        """
+        for order in sorted(self._returned)[: self._batch]:
+            self._send(self._returned.pop(order), order)
+        self._batch = min(2 * self._batch, BATCH)
         while self._kept and not self._returned:
-            self._forward(self._kept.popleft())
+            self._forward_kept(self._kept.popleft())
 
     def forget(self, message: M) -> bool:
         """Drop a message that was kept and has no number yet; return False when it has one and must be sent."""
@@ -67,9 +81,15 @@ class OutLine(Generic[M]):
         self._kept.remove(message)
         return True
 
+    def _forward_kept(self, message: M) -> None:
+        try:
+            self._forward(message)
+        except RolecallError as error:
+            self._failed(message, error)
+
     def _forward(self, message: M) -> None:
-        order, self._next = self._next, self._next + 1
-        self._send(message, order)
+        self._send(message, self._next)
+        self._next += 1  # not for one that cannot be sent: the other end would wait for it for ever
 
 
 class InLine:
@@ -77,7 +97,7 @@ class InLine:
 
     def __init__(self) -> None:
         self._expected = 0
-        self._refused_later = False
+        self._refused_below = 0
         self.promised: Promiser | None = None
         """Who keeps room for the next message, once it had none."""
 
@@ -90,13 +110,14 @@ class InLine:
 
     def is_next(self, order: int) -> bool:
         """Say whether a message is the next of its line; one that is not is to be refused."""
+        if order == 0 < self._expected:  # the first of another sending end
+            self._expected = self._refused_below = 0
         if order != self._expected:
-            self._refused_later = True
+            self._refused_below = max(self._refused_below, order + 1)
             return False
         return True
 
     def took(self) -> bool:
         """Count a message as taken; return whether the sender waits to hear that it may go on."""
         self._expected += 1
-        waiting, self._refused_later = self._refused_later, False
-        return waiting
+        return self._refused_below > self._expected

@@ -152,8 +152,14 @@ class Network:
     def encoded(self, item: Any, where: str) -> list[Segment]:
         """Return an item as segments; an item that goes to many is encoded once."""
         if self._last is None or self._last[0] is not item:
+            if self._last is None:
+                asyncio.get_running_loop().call_soon(self._forget_last)
             self._last = (item, encode(item, where=where))
         return self._last[1]
+
+    def _forget_last(self) -> None:
+        """Neither keep what has been sent, nor take what may have been changed since for the same."""
+        self._last = None
 
     # ------------------------------------------------------------------------------------------ frames
 

@@ -140,7 +140,7 @@ class RemoteChannel:
     def _line(self, caller: RoleId) -> OutLine[Invocation]:
         line = self._lines.get(caller)
         if line is None:
-            line = self._lines[caller] = OutLine(self._send)
+            line = self._lines[caller] = OutLine(self._send, self._unsendable)
         return line
 
     def _park(self, invocation: Invocation) -> None:
@@ -169,7 +169,14 @@ class RemoteChannel:
             kind=KINDS[self.kind],
             window=invocation.items.window if invocation.items is not None else 0,
         )
-        self.instance.network.send(self.instance.home, frame, segments)
+        try:
+            self.instance.network.send(self.instance.home, frame, segments)
+        except RolecallError:
+            self._settle(number)
+            raise
+
+    def _unsendable(self, invocation: Invocation, error: RolecallError) -> None:
+        invocation.fail(error)
 
     def _grant(self, number: int) -> None:
         if number in self._under_way:

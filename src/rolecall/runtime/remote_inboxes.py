@@ -6,7 +6,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rolecall.core.errors import RoleLost
+from rolecall.core.errors import RolecallError, RoleLost
 from rolecall.core.ids import RoleId
 from rolecall.runtime.buffers import Admission
 from rolecall.runtime.lines import OutLine
@@ -85,7 +85,7 @@ class RemoteBox:
     def _line(self, caller: RoleId) -> OutLine[_Message]:
         line = self._lines.get(caller)
         if line is None:
-            line = self._lines[caller] = OutLine(self._send)
+            line = self._lines[caller] = OutLine(self._send, self._unsendable)
         return line
 
     def _send(self, message: _Message, order: int) -> None:
@@ -93,7 +93,15 @@ class RemoteBox:
         number = self._remote.network.number(self, self._remote.home)
         self._under_way[number] = (message, order)
         frame = f.Put(number, self._remote.id, self._name, message.caller, order)
-        self._remote.network.send(self._remote.home, frame, message.segments)
+        try:
+            self._remote.network.send(self._remote.home, frame, message.segments)
+        except RolecallError:
+            self._settle(number)
+            raise
+
+    def _unsendable(self, message: _Message, error: RolecallError) -> None:
+        if not message.future.done():
+            message.future.set_exception(error)
 
     def _withdraw(self, message: _Message) -> None:
         if self._line(message.caller).forget(message):

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rolecall.core.conditions import Conditions, compile_conditions
 from rolecall.core.errors import RolecallError
@@ -14,7 +14,7 @@ from rolecall.core.ids import RoleId
 from rolecall.core.topics import Topic
 from rolecall.runtime.buffers import Admission
 from rolecall.runtime.wire_errors import from_wire
-from rolecall.wire import decode, size_bytes
+from rolecall.wire import Segment, decode, size_bytes
 from rolecall.wire import frames as f
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from rolecall.runtime.topics import Sink
 
 __all__ = ("RemoteTopic", "WireSink")
+
+_Kept: TypeAlias = tuple[list[Segment], asyncio.Future[None] | None]
 
 WINDOW = 16
 """Events that may be on their way to a subscriber that has not yet taken them in."""
@@ -34,31 +36,36 @@ class WireSink:
         self._network, self._peer, self._number = network, peer, frame.id
         self.where = f"{frame.subscriber}: subscription to {frame.topic}"
         self.subscriber = RoleId(frame.subscriber)
+        self._role, self._topic = RoleId(frame.to), frame.topic
         self.overflow, self.capacity = frame.overflow, max(1, frame.capacity)
         where = dict(frame.where)
         topic = network.node.local_topic(RoleId(frame.to), frame.topic).declaration
         self.condition: Conditions | None = compile_conditions(where, topic.type, None, self.where) if where else None
         self._credit = WINDOW
-        self._kept: deque[tuple[Any, asyncio.Future[None] | None]] = deque()
+        self._kept: deque[_Kept] = deque()
 
     def offer(self, source: RoleId, item: Any, size: int) -> Admission | None:
         """Send an event, or keep it; return its wait when its emitter must wait."""
+        segments = self._network.encoded(item, self.where)
         if self._credit > 0 and not self._kept:
-            self._forward(item)
+            self._forward(segments)
             return None
         if self.overflow == "wait":
-            return self._wait(item)
+            return self._wait(segments)
         while len(self._kept) >= (1 if self.overflow == "latest" else self.capacity):
             self._kept.popleft()
-        self._kept.append((item, None))
+        self._kept.append((segments, None))
         return None
 
     def grant(self, count: int) -> None:
         """Let so many more go."""
         self._credit += count
         while self._credit > 0 and self._kept:
-            item, waiting = self._kept.popleft()
-            self._forward(item)
+            segments, waiting = self._kept.popleft()
+            try:
+                self._forward(segments)
+            except RolecallError as error:
+                self._network.node.bury("event", self._role, self._topic, error)
             if waiting is not None and not waiting.done():
                 waiting.set_result(None)
 
@@ -69,18 +76,18 @@ class WireSink:
                 waiting.set_result(None)
         self._kept.clear()
 
-    def _wait(self, item: Any) -> Admission:
+    def _wait(self, segments: list[Segment]) -> Admission:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        entry = (item, future)
+        entry: _Kept = (segments, future)
         self._kept.append(entry)
         return Admission(future, partial(self._withdraw, entry))
 
-    def _withdraw(self, entry: tuple[Any, asyncio.Future[None] | None]) -> None:
-        self._kept = deque(kept for kept in self._kept if kept is not entry)  # events may not be comparable
+    def _withdraw(self, entry: _Kept) -> None:
+        self._kept = deque(kept for kept in self._kept if kept is not entry)
 
-    def _forward(self, item: Any) -> None:
+    def _forward(self, segments: list[Segment]) -> None:
+        self._network.send(self._peer, f.Event(self._number), segments)
         self._credit -= 1
-        self._network.send(self._peer, f.Event(self._number), self._network.encoded(item, self.where))
 
 
 class RemoteTopic:
