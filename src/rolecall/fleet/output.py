@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections import deque
@@ -51,8 +52,8 @@ class Output:
         text = line.decode(errors="backslashreplace").rstrip("\r\n")
         if stream == "stderr":
             self.last_words.append(text)
-        # Looked up now: somebody may have redirected it.
-        getattr(sys, stream).write(f"{self._node}: {text}\n")
+        with contextlib.suppress(OSError, ValueError):  # nobody reads any more, which must not end the node
+            getattr(sys, stream).write(f"{self._node}: {text}\n")  # looked up now: it may have been redirected
 
 
 class _Pipe(asyncio.Protocol):

@@ -12,7 +12,14 @@ from rolecall.fleet.portable import modules
 
 __all__ = ("preloaded",)
 
-_RUNTIME: Final = ("numpy", "uvloop", "anyio._backends._asyncio", "rolecall.fleet.node_process")
+_RUNTIME: Final = (
+    "numpy",
+    "numpy.ma",  # numpy itself imports it when it reads text
+    "encodings.idna",  # asyncio does when it looks up a host
+    "uvloop",
+    "anyio._backends._asyncio",
+    "rolecall.fleet.node_process",
+)
 _CHECKED: Final = ("rolecall.runtime.checking",)
 _TORCH: Final = (
     "torch",

@@ -36,6 +36,8 @@ __all__ = ("ProcessEngine",)
 
 JOIN_S: Final = 60.0
 """How long a new process may take to join."""
+LAST_WORDS_S: Final = 0.2
+"""How long what a process wrote before it ended may take to arrive."""
 EXIT_S: Final = 5.0
 """How long a process may take to end when all its roles have."""
 
@@ -61,6 +63,7 @@ class ProcessEngine:
             checked=checked,
         )
         self._processes: dict[str, _Process] = {}
+        self._is_over = False
         self._secret = new_secret()
         self._home = _free_name(deployed)
 
@@ -93,7 +96,10 @@ class ProcessEngine:
                 instance = node.host(hosting)
                 await instance.start()
                 self._conductor = cast(Conductor, instance.role)
-                return await self._conductor.conduct(self._start_processes)
+                try:
+                    return await self._conductor.conduct(self._start_processes)
+                finally:
+                    self._is_over = True
 
     # ------------------------------------------------------------------------------------------ processes
 
@@ -166,6 +172,13 @@ class ProcessEngine:
     def _exited(self, process: _Process, code: int) -> None:
         process.code = code
         process.over.set()
+        if not self._is_over:
+            self._node.spawn(partial(self._judge, process), f"exit of {process.name}")
+
+    async def _judge(self, process: _Process) -> None:
+        """Take a node for lost whose process has ended, and say why, as far as it has said so itself."""
+        with anyio.move_on_after(LAST_WORDS_S):
+            await process.output.ended()
         self._conductor.lose(process.name, process.end)
 
     def _say(self, level: str, source: str, text: str) -> None:
