@@ -153,3 +153,26 @@ def test_no_mutated_hello_does_harm(data: st.DataObject) -> None:
         b.greeted([memoryview(hello)])
     except (Malformed, LinkRefused):
         pass
+
+
+@pytest.mark.parametrize(
+    "peer",
+    [
+        Peer("a\nWARNING all is lost", 1),
+        Peer("a/b", 1),
+        Peer("", 1),
+        Peer("a", 1, "an address\n"),
+        Peer("a", 1, None, ("x y",)),
+        Peer("a", -1),
+        Peer("a", 1, None, ("x",) * 65),
+    ],
+)
+def test_names_and_words_are_what_they_should_be(peer: Peer) -> None:
+    with pytest.raises(Malformed, match="no handshake"):
+        sides()[1].greeted(travel(Dialling(peer, SECRET, "").hello()))
+
+
+def test_a_reason_from_elsewhere_is_one_line() -> None:
+    with pytest.raises(RefusedByPeer) as raised:
+        sides()[0].welcomed(travel(encode_refused("limit", "full\n\x1b[31mWARNING all is lost")))
+    assert raised.value.reason == "full??[31mWARNING all is lost"

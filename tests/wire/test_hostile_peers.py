@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rolecall.wire import grpc_server
+from rolecall.wire import grpc_server, h2_tuning
 from rolecall.wire.exchange import ExchangeLimits
 from rolecall.wire.frames import Put, Reply
 from rolecall.wire.grpc_client import connect
@@ -82,6 +82,38 @@ async def test_who_asks_for_nothing_is_hung_up_on(
         node = await net.node("a")
         await raw(node.address, PREFACE + SETTINGS)
         await net.until(lambda: "nothing was asked for 0.02 s" in caplog.text)
+        await still_serves(net, node)
+
+
+async def test_who_does_not_read_the_answers_is_hung_up_on(
+    linked: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(h2_tuning, "_UNREAD_BYTES", 1_000_000)
+    ping = b"\0\0\x08\x06\0\0\0\0\0" + bytes(8)
+    async with linked() as net:
+        node = await net.node("a")
+        host, _, port = node.address.partition(":")
+        _, writer = await asyncio.open_connection(host, int(port), limit=1)  # and nothing is read from it
+        writer.write(PREFACE + SETTINGS)
+        try:
+            while not writer.transport.is_closing():
+                writer.write(ping * 10_000)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        writer.transport.abort()
+        await net.until(lambda: "unread" in caplog.text)
+        await still_serves(net, node)
+
+
+async def test_who_asks_and_does_not_say_what_is_answered(linked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(h2_tuning, "_REQUEST_S", 0.02)
+    async with linked() as net:
+        node = await net.node("a")
+        host, _, port = node.address.partition(":")
+        pipe = await connect(host, int(port), None)
+        await pipe.wait_closed()
+        await pipe.wait_gone()
         await still_serves(net, node)
 
 

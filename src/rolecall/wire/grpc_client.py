@@ -7,12 +7,14 @@ from typing import Final
 
 from grpclib.client import Channel
 from grpclib.const import Cardinality
+from grpclib.exceptions import StreamTerminatedError
 from grpclib.protocol import H2Protocol
+from h2.exceptions import H2Error
 
 from rolecall.wire.addresses import format_address
 from rolecall.wire.h2_tuning import TunedProtocol, TunedStream, configuration
 from rolecall.wire.peers import LinkRefused
-from rolecall.wire.pipe import Pipe
+from rolecall.wire.pipe import Pipe, PipeClosed
 
 __all__ = ("CONNECT", "connect", "open_channel")
 
@@ -35,7 +37,8 @@ def open_channel(host: str, port: int, tls: ssl.SSLContext | None) -> Channel:
 async def connect(host: str, port: int, tls: ssl.SSLContext | None) -> Pipe:
     """Return a new connection to a node, on which nothing has been said yet.
 
-    Raises `OSError` when nobody can be reached, `LinkRefused` for a certificate that is not acceptable.
+    Raises `OSError` when nobody can be reached, `PipeClosed` when the connection ends at once, and `LinkRefused` for a
+    certificate that is not acceptable.
     """
     channel = open_channel(host, port, tls)
     try:
@@ -46,6 +49,9 @@ async def connect(host: str, port: int, tls: ssl.SSLContext | None) -> Pipe:
         channel.close()
         problem = f"the certificate of the node there is not acceptable: {error.verify_message}"
         raise LinkRefused(format_address(host, port), "certificate", problem) from None
+    except (StreamTerminatedError, H2Error) as error:
+        channel.close()
+        raise PipeClosed(str(error) or type(error).__name__) from None
     except BaseException:
         channel.close()
         raise

@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias, cast
 
 from grpclib.config import Configuration
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
 from grpclib.protocol import Connection, EventsProcessor, H2Protocol, Stream
 from grpclib.utils import Wrapper
 from h2.connection import H2Connection
@@ -43,6 +45,8 @@ _PREFACE_BYTES: Final = 24
 _DATA: Final = 0
 _OTHER_BYTES: Final = 64 << 10  # the largest frame that is not DATA
 _RECEIVE_BYTES: Final = 256 << 10
+_UNREAD_BYTES: Final = 16 << 20
+_REQUEST_S: Final = 30.0
 _JOINED_BYTES: Final = 32 << 10  # below this, joining pieces costs less than handing them over one by one
 _OPEN: Final = (StreamState.OPEN, StreamState.HALF_CLOSED_LOCAL)
 
@@ -226,6 +230,16 @@ class TunedStream(Stream):
         if self.id is not None and not self.connection.is_closing():
             self.connection.ack(self.id, size)
 
+    async def recv_data(self, size: int) -> bytes:
+        """See grpclib; on the listening side, who asks for something has to say soon what it is."""
+        if self._h2_connection.config.client_side:
+            return await super().recv_data(size)
+        try:
+            async with asyncio.timeout(_REQUEST_S):
+                return await super().recv_data(size)
+        except TimeoutError:
+            raise GRPCError(Status.DEADLINE_EXCEEDED, f"No request came within {_REQUEST_S:g} s.") from None
+
     def go_direct(self) -> None:
         """Take the short way for this stream from the next DATA frame on."""
         assert self.id is not None
@@ -350,6 +364,16 @@ class TunedProtocol(H2Protocol, asyncio.BufferedProtocol):
         for event in events:
             self.processor.process(event)
         self.connection.flush()
+        if not self.connection.write_ready.is_set():
+            self._check_unread()
+
+    def _check_unread(self) -> None:
+        """End the connection if the other side goes on asking, and does not read the answers."""
+        transport = self.connection.transport
+        if transport.get_write_buffer_size() > _UNREAD_BYTES:
+            self.problem = f"it leaves more than {_UNREAD_BYTES:,} bytes unread"
+            self.processor.close(self.problem)
+            transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """See grpclib."""

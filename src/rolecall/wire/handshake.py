@@ -22,7 +22,7 @@ from rolecall.wire.extensions import Segment
 from rolecall.wire.heads import Acks
 from rolecall.wire.limits import Malformed
 from rolecall.wire.nesting import check_depth
-from rolecall.wire.peers import LinkRefused, Peer, RefusedByPeer
+from rolecall.wire.peers import LinkRefused, Peer, RefusedByPeer, printable
 from rolecall.wire.pipe import HANDSHAKE_LIMITS
 from rolecall.wire.security import new_nonce, proof_of, proves
 
@@ -120,7 +120,7 @@ class _Side:
             raise Malformed(f"An empty chunk came, where {_tag(expected)} was expected.")
         step = _decoded(segments[0])
         if isinstance(step, Refused):
-            raise RefusedByPeer(self._address, step.code, step.reason)
+            raise RefusedByPeer(self._address, printable(step.code), printable(step.reason))
         if not isinstance(step, expected):
             raise Malformed(f"{_tag(type(step))!r} came, where {_tag(expected)!r} was expected.")
         self._said.append(bytes(segments[0]))

@@ -11,7 +11,7 @@ from rolecall.wire.extensions import Segment
 from rolecall.wire.frames import Frame, Goodbye, Heartbeat, HeartbeatReply, encode_frame
 from rolecall.wire.heads import UNNUMBERED, Acks, batch_start, entry_head, head_start
 from rolecall.wire.limits import LinkOverflow, Malformed
-from rolecall.wire.peers import Peer
+from rolecall.wire.peers import Peer, printable
 from rolecall.wire.pipe import Pipe
 from rolecall.wire.session import Session
 from rolecall.wire.suspicion import Suspicion
@@ -241,7 +241,7 @@ class Link:
         elif isinstance(frame, HeartbeatReply):
             self.round_trip_s = self._loop.time() - frame.sent_s
         elif isinstance(frame, Goodbye):
-            self.end("left", f"it has ended the link: {frame.reason}")
+            self.end("left", f"it has ended the link: {printable(frame.reason)}")
 
     def _say(self, frame: Heartbeat | HeartbeatReply) -> None:
         try:

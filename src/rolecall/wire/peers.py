@@ -10,10 +10,10 @@ from msgspec import Meta
 
 from rolecall.core.errors import RolecallError
 
-__all__ = ("FINAL_CODES", "LinkRefused", "Peer", "RefusedByPeer", "Unreachable", "new_incarnation")
+__all__ = ("FINAL_CODES", "LinkRefused", "Peer", "RefusedByPeer", "Unreachable", "new_incarnation", "printable")
 
-_NAME_CHARS = 100
-_TEXT_CHARS = 300
+_NAME = r"\A[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}\Z"
+_WORD = r"\A[!-~]{0,300}\Z"
 _CAPABILITIES = 64
 
 
@@ -23,12 +23,10 @@ class Peer(msgspec.Struct, frozen=True):
     `address` is where it listens, or None; `capabilities` are words for what it can do.
     """
 
-    name: Annotated[str, Meta(min_length=1, max_length=_NAME_CHARS)]
+    name: Annotated[str, Meta(pattern=_NAME)]
     incarnation: Annotated[int, Meta(ge=0, le=2**63 - 1)]
-    address: Annotated[str, Meta(max_length=_TEXT_CHARS)] | None = None
-    capabilities: Annotated[
-        tuple[Annotated[str, Meta(max_length=_NAME_CHARS)], ...], Meta(max_length=_CAPABILITIES)
-    ] = ()
+    address: Annotated[str, Meta(pattern=_WORD)] | None = None
+    capabilities: Annotated[tuple[Annotated[str, Meta(pattern=_WORD)], ...], Meta(max_length=_CAPABILITIES)] = ()
 
     @property
     def life(self) -> tuple[str, int]:
@@ -42,6 +40,11 @@ class Peer(msgspec.Struct, frozen=True):
 def new_incarnation() -> int:
     """Return the number of a new life."""
     return secrets.randbits(63)
+
+
+def printable(text: str) -> str:
+    """Return a text from elsewhere as it may stand in a log: on one line."""
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 class LinkRefused(RolecallError):
