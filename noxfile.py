@@ -1,4 +1,4 @@
-"""The project's sessions: `demo`, `tests`, `lint`, `types` and `bench`.
+"""The project's sessions: `demo`, `tests`, `lint`, `types`, `soak` and `bench`.
 
 All but `bench` share one environment (`.nox/rolecall-3.11` under Python 3.11), since torch takes most of a
 minute to install. It is made for the Python that runs nox, brought up to date when `pyproject.toml` or
@@ -94,6 +94,12 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check types with mypy, and the public API with pyright."""
     check_types(developers(session))
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Run the tests of faults with counts that take many minutes."""
+    developers(session).run("python", "-m", "pytest", "tests/faults", *session.posargs, ROLECALL_SOAK="1")
 
 
 @nox.session

@@ -190,6 +190,7 @@ class Cluster:
 
     async def __aenter__(self) -> Self:
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: self._unseen.append(context))
+        await warm_up()
         self._before = asyncio.all_tasks()
         self._open = descriptors()
         try:
@@ -297,6 +298,18 @@ def network_of(node: Node) -> Network:
 def descriptors() -> int:
     """Return how many descriptors this process has open."""
     return len(os.listdir("/proc/self/fd"))
+
+
+async def warm_up() -> None:
+    """Have the loop open what it opens once and keeps."""
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    server.close()
+    await server.wait_closed()
+    await asyncio.to_thread(int)
 
 
 async def until(happened: Callable[[], object]) -> None:
