@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +18,7 @@ from rolecall.core.records import LogLine, Metric, Record, StatusChange
 from rolecall.fleet import conductor as conductor_module
 from rolecall.fleet.conductor import Conductor, Plan
 from rolecall.fleet.course import Course, Ending
-from rolecall.fleet.deployment import deployment
+from rolecall.fleet.deployment import Deployment, deployment
 from rolecall.fleet.links import Links
 from rolecall.fleet.node_process import NodeConfig, joined
 from rolecall.fleet.portable import ImportPolicy, portable
@@ -196,6 +197,28 @@ async def test_a_deployment_that_fails_on_one_node_is_rolled_back(roles: Any, wh
         assert isinstance(raised.value.__cause__, ConfigError)
         assert f.hosted() == {name: [] for name in NODES}
         assert roles.SEEN == []
+
+
+async def test_a_deployment_is_rolled_back_while_it_is_under_way(roles: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+
+    def slow(made: rc.App, nodes: Sequence[str]) -> Deployment:
+        if nodes == ("c",):
+            gate.wait(5)
+        return deployment(made, nodes)
+
+    monkeypatch.setattr("rolecall.fleet.agent.deployment", slow)
+    async with fleet(app({"b": "fail to be made"})) as f, anyio.create_task_group() as tasks:
+
+        async def finish_deploying() -> None:
+            await until(lambda: f.conductor._closing)
+            await anyio.sleep(0.05)
+            gate.set()
+
+        tasks.start_soon(finish_deploying)
+        with pytest.raises(ConfigError, match="node b: b/part"):
+            await f.conduct()
+        assert f.hosted() == {name: [] for name in NODES}
 
 
 async def test_a_node_serves_one_application_at_a_time(roles: Any) -> None:

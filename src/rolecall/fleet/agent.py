@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import msgspec
 
@@ -17,7 +18,7 @@ from rolecall.core.errors import ConfigError, LifecycleError, NotEncodable, Role
 from rolecall.core.ids import RoleId
 from rolecall.core.records import Metric
 from rolecall.core.topics import Topic
-from rolecall.fleet.deployment import deployment
+from rolecall.fleet.deployment import Deployment, deployment
 from rolecall.fleet.portable import ImportPolicy, received
 from rolecall.fleet.reports import Outgoing, Report, Reported, RoleEnded
 from rolecall.fleet.structure import calls
@@ -76,6 +77,7 @@ class Agent(Native):
         self._conductor, self._policy = conductor, policy
         self._app: App | None = None
         self._deployed: list[RoleInstance] = []
+        self._turn = anyio.Lock()
         self._flows = False
         self._records = Outgoing()
 
@@ -89,28 +91,35 @@ class Agent(Native):
             ConfigError: the application is wrong, or names what this node does not import.
             LifecycleError: there is an application here already.
         """
+        async with self._turn:
+            self._begin_reporting()
+            if self._app is not None:
+                raise LifecycleError(f"node {self._node.name!r} has the application {self._app.name!r} already.")
+            await self._check(order.application)
+            self._app = received(order.application)
+            deployed = await anyio.to_thread.run_sync(deployment, self._app, (self._node.name,))
+            await anyio.lowlevel.checkpoint()  # the thread does not notice that nobody wants this any more
+            self._host_all(order, deployed)
+        return [Deployed(instance.id, instance.has_main) for instance in self._deployed]
+
+    async def _check(self, application: dict[str, Any]) -> None:
         name = self._node.name
-        if self._app is not None:
-            raise LifecycleError(f"node {name!r} has the application {self._app.name!r} already.")
         try:
-            self._policy.check(order.application, name)
-            await anyio.to_thread.run_sync(self._policy.check_origins, order.application, name)
+            self._policy.check(application, name)
+            await anyio.to_thread.run_sync(self._policy.check_origins, application, name)
         except ConfigError as error:
             logger.warning("%s: refused an application of %s: %s", name, self._conductor, error)
             raise
-        self._app = app = received(order.application)
-        deployed = await anyio.to_thread.run_sync(deployment, app, (name,))
+
+    def _host_all(self, order: Order, deployed: Deployment) -> None:
+        name = self._node.name
         self._node.began_s = anyio.current_time() - order.elapsed_s
-        self._node.configure(self._options(app, deployed.relationships[name], order.checked))
+        self._node.configure(self._options(deployed.app, deployed.relationships[name], order.checked))
         with self._node.directory.bulk():
             for hosting in deployed.hostings[name]:
                 self._deployed.append(self._node.host(hosting))
         hosted = ", ".join(instance.id.name for instance in self._deployed) or "no role"
-        logger.info("%s: %s deployed the application %r: %s", name, self._conductor, app.name, hosted)
-        if not self._flows:
-            self._flows = True
-            self._runtime.spawn(partial(self._records.flow, self._report), f"{self.id}: reports")
-        return [Deployed(instance.id, instance.has_main) for instance in self._deployed]
+        logger.info("%s: %s deployed the application %r: %s", name, self._conductor, deployed.app.name, hosted)
 
     def _options(self, app: App, relationships: dict[str, dict[str, Target]], checked: bool) -> NodeOptions:
         own = relationships.get(NATIVE, {})
@@ -190,13 +199,14 @@ class Agent(Native):
     @service(allow="manager")
     async def finish(self) -> int:
         """Stop all roles; return how many records have been reported, once all have been."""
-        self._node.directory.closing = True
-        for instance in reversed(self._node.instances):
-            if instance is not self._runtime:
-                await instance.stop()
-        self._node.directory.closing = False
-        self._app = None
-        self._deployed.clear()
+        async with self._turn:  # what is just being deployed as well
+            self._node.directory.closing = True
+            for instance in reversed(self._node.instances):
+                if instance is not self._runtime:
+                    await instance.stop()
+            self._node.directory.closing = False
+            self._app = None
+            self._deployed.clear()
         return await self._records.all_sent()
 
     @service(allow="manager")
@@ -218,6 +228,11 @@ class Agent(Native):
         if isinstance(record, Metric):
             record = Metric(record.time_s, record.role, {name: plain(value) for name, value in record.values.items()})
         self._records.add(record)
+
+    def _begin_reporting(self) -> None:
+        if not self._flows:
+            self._flows = True
+            self._runtime.spawn(partial(self._records.flow, self._report), f"{self.id}: reports")
 
     def role_ended(self, instance: RoleInstance) -> None:
         if instance is not self._runtime:
