@@ -17,8 +17,8 @@ __all__ = ("InLine", "OutLine")
 
 M = TypeVar("M")
 
-BATCH = 64
-"""Messages that are sent again at once, at most."""
+BATCH = 2
+"""Messages that are sent again when there is room for one."""
 
 
 class Promiser(Protocol):
@@ -40,7 +40,6 @@ class OutLine(Generic[M]):
     def __init__(self, send: Callable[[M, int], None], failed: Callable[[M, RolecallError], None]) -> None:
         self._send, self._failed = send, failed
         self._next = 0
-        self._batch = 1
         self._returned: dict[int, M] = {}
         self._kept: deque[M] = deque()
 
@@ -60,17 +59,15 @@ class OutLine(Generic[M]):
     def refused(self, message: M, order: int) -> None:
         """Take back a message that the other end had no room for."""
         self._returned[order] = message
-        self._batch = 1
 
     def ready(self) -> None:
         """Send what came back, under its old number, and then what was kept.
 
-        Of many messages only some go at once, more each time: most would come back again. The other end says
+        Of many messages that came back only some go at once: the others would come back again. The other end says
         "ready" after each that it takes, as long as there are later ones it has refused.
         """
-        for order in sorted(self._returned)[: self._batch]:
+        for order in sorted(self._returned)[:BATCH]:
             self._send(self._returned.pop(order), order)
-        self._batch = min(2 * self._batch, BATCH)
         while self._kept and not self._returned:
             self._forward_kept(self._kept.popleft())
 
