@@ -30,7 +30,7 @@ class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     wire: Limits = DEFAULT_LIMITS
     """What is accepted from the other side, and sent to it."""
-    outbox_bytes: int = 256 << 20
+    outbox_bytes: int = 1 << 30
     """Bytes kept until the other side has them; one frame may go beyond. Control frames do not count."""
     outbox_frames: int = 65_536
     """Frames kept until the other side has them, on each lane."""
