@@ -43,7 +43,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if SOAK:
         for item in items:
-            item.add_marker(pytest.mark.timeout(3_600))
+            item.add_marker(pytest.mark.timeout(3_600), append=False)  # before its own
 
 
 def pytest_asyncio_loop_factories(
