@@ -290,7 +290,10 @@ class TunedConnection(Connection):
 
     def create_stream(self, *, stream_id: int | None = None, wrapper: Wrapper | None = None) -> TunedStream:
         """See grpclib."""
-        return TunedStream(self, self._connection, self._transport, stream_id=stream_id, wrapper=wrapper)
+        transport = getattr(self, "_transport", None)
+        if transport is None:  # grpclib forgets it on closing
+            raise ConnectionResetError("The connection was lost before a stream could begin on it.")
+        return TunedStream(self, self._connection, transport, stream_id=stream_id, wrapper=wrapper)
 
     def resume_writing(self) -> None:
         """See grpclib."""
