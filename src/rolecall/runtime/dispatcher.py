@@ -58,8 +58,9 @@ class Dispatcher:
         self.workers: list[Worker] = []
         self.idle: deque[Worker] = deque()
         self.closed = False
-        self._room_wanted: deque[Callable[[], bool]] = deque()
+        self._room_wanted: deque[tuple[int, Callable[[], bool]]] = deque()
         self._promised = 0
+        self._promised_bytes = 0
         self._distant_turn = True
 
     @property
@@ -70,8 +71,10 @@ class Dispatcher:
 
     # ------------------------------------------------------------------------------------------ admission
 
-    def submit(self, invocation: Invocation) -> None:
+    def submit(self, invocation: Invocation, *, promised: bool = False) -> None:
         """Hand a message to a free worker, or admit it, or do what `overflow` says; never waits.
+
+        A message whose room was promised is admitted in any case: its sender counts it as the next in order.
 
         Raises:
             CallCycle: the message's own chain holds every slot of this channel.
@@ -80,14 +83,14 @@ class Dispatcher:
         """
         if self.closed:
             raise self.instance.lost_error("none")
-        if self.instance.takes_work and not self.mailbox:
+        if self.instance.takes_work and not self.mailbox and (promised or not self.parked):
             worker = self._free_worker()
             if worker is not None:
                 self._hand_over(invocation, worker)
                 return
         if invocation.parent is not None:
             self.refuse_cycle(invocation.parent)
-        if not self.parked and self._has_room(invocation):
+        if promised or (not self.parked and self._has_room(invocation)):
             self._admit(invocation)
         else:
             self._overflow(invocation)
@@ -100,17 +103,18 @@ class Dispatcher:
             return False
         return bool(self.parked or self._room_wanted) or not self._fits(size)
 
-    def when_room(self, promise: Callable[[], bool]) -> None:
-        """Call a function, once, when there is room: it promises that to a sender on another node.
+    def when_room(self, size: int, promise: Callable[[], bool]) -> None:
+        """Call a function, once, when there is room for so many bytes: it promises that to a sender on another node.
 
         The room is kept until `redeem`, so that senders here and elsewhere take turns. Where the function returns
         False there is nobody to promise anything to any more.
         """
-        self._room_wanted.append(promise)
+        self._room_wanted.append((size, promise))
 
-    def redeem(self) -> None:
+    def redeem(self, size: int) -> None:
         """End a promise: what was promised room is here, or will not come; to be followed by `make_way`."""
         self._promised -= 1
+        self._promised_bytes -= size
 
     def _has_room(self, invocation: Invocation) -> bool:
         if self.mailbox and self.options.overflow == "latest":
@@ -121,7 +125,8 @@ class Dispatcher:
         waiting, options = len(self.mailbox) + self._promised, self.options
         if waiting == 0:
             return True
-        return waiting < options.mailbox and self.mailbox_bytes + size <= options.mailbox_bytes
+        held = self.mailbox_bytes + self._promised_bytes
+        return waiting < options.mailbox and held + size <= options.mailbox_bytes
 
     def _admit(self, invocation: Invocation) -> None:
         invocation.state = WAITING
@@ -223,7 +228,7 @@ class Dispatcher:
         self.mailbox.clear()
         self.parked.clear()
         while self._room_wanted:  # they come, and are told what happened
-            self._room_wanted.popleft()()
+            self._room_wanted.popleft()[1]()
 
     def _free_worker(self) -> Worker | None:
         if self.idle:
@@ -248,13 +253,16 @@ class Dispatcher:
         """Admit who waits for room: senders here and on other nodes in turn."""
         while self.parked or self._room_wanted:
             distant = bool(self._room_wanted) and (self._distant_turn or not self.parked)
-            if not (self._fits(0) if distant else self._has_room(self.parked[0])):
+            if not (self._fits(self._room_wanted[0][0]) if distant else self._has_room(self.parked[0])):
                 return
             self._distant_turn = not distant
             if not distant:
                 self._admit(self.parked.popleft())
-            elif self._room_wanted.popleft()():
-                self._promised += 1
+            else:
+                size, promise = self._room_wanted.popleft()
+                if promise():
+                    self._promised += 1
+                    self._promised_bytes += size
 
 
 def _all_in(held: list[Invocation], waiting: list[Handling]) -> bool:

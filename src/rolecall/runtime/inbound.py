@@ -66,10 +66,11 @@ class Inbound:
                 self._send(f.Cancelled(frame.id))
             elif promised is None and self._must_wait(dispatcher, frame, segments):
                 self._send(f.Full(frame.id))
-                dispatcher.when_room(partial(self._promise, dispatcher, frame, line))
+                size = _bytes_of(segments)
+                dispatcher.when_room(size, partial(self._promise, dispatcher, frame, line, size))
                 return
             else:
-                self._submit(dispatcher, frame, segments)
+                self._submit(dispatcher, frame, segments, promised=promised is not None)
         except RolecallError as error:
             self._send(f.Failed(frame.id, to_wire(error, f"{frame.to}.{frame.channel}")))
         if promised is not None:
@@ -96,7 +97,9 @@ class Inbound:
         found.instance.require_allowed(caller, frame.channel)
         return found
 
-    def _submit(self, dispatcher: Dispatcher, frame: f.Call, segments: Sequence[memoryview]) -> None:
+    def _submit(
+        self, dispatcher: Dispatcher, frame: f.Call, segments: Sequence[memoryview], *, promised: bool
+    ) -> None:
         args, kwargs = self._codec(dispatcher).decode(segments)
         future = asyncio.get_running_loop().create_future()
         deadline = inf if frame.remaining_s is None else anyio.current_time() + frame.remaining_s
@@ -109,14 +112,14 @@ class Inbound:
             parent=_chain(frame.chain),
             deadline=deadline,
         )
-        invocation.bytes = size_bytes((args, kwargs))
+        invocation.bytes = _bytes_of(segments)  # what `must_wait` was asked for, so that it is never parked here
         if frame.kind == "stream":
             invocation.items = _WireItems(frame.window, partial(self._item, frame.id))
         elif frame.kind == "start":
             invocation.reports = _WireReports(partial(self._progress, frame.id))
         self._running[frame.id] = invocation
         try:
-            dispatcher.submit(invocation)
+            dispatcher.submit(invocation, promised=promised)
         except RolecallError:
             del self._running[frame.id]
             raise
@@ -145,16 +148,16 @@ class Inbound:
         self._send(f.Progress(number), encode(report, where="progress"))
 
     def _must_wait(self, dispatcher: Dispatcher, frame: f.Call, segments: Sequence[memoryview]) -> bool:
-        if not dispatcher.must_wait(sum(len(segment) for segment in segments)):
+        if not dispatcher.must_wait(_bytes_of(segments)):
             return False
         if (parent := _chain(frame.chain)) is not None:
             dispatcher.refuse_cycle(parent)
         return True
 
-    def _promise(self, dispatcher: Dispatcher, frame: f.Call, line: InLine) -> bool:
+    def _promise(self, dispatcher: Dispatcher, frame: f.Call, line: InLine, size: int) -> bool:
         if self._lost:
             return False
-        line.promised = dispatcher
+        line.promised, line.promised_bytes = dispatcher, size
         self._send(f.Ready(frame.to, frame.channel, frame.caller))
         return True
 
@@ -242,6 +245,10 @@ class Inbound:
     def _send(self, frame: f.Frame, segments: Sequence[Segment] = ()) -> None:
         if not self._lost:  # another life of the peer would take it for an answer to a request of its own
             self._network.send(self._peer, frame, segments)
+
+
+def _bytes_of(segments: Sequence[memoryview]) -> int:
+    return sum(len(segment) for segment in segments)
 
 
 def _chain(keys: list[str]) -> Handling | None:

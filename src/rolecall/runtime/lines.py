@@ -24,8 +24,8 @@ BATCH = 2
 class Promiser(Protocol):
     """What keeps room for messages from other nodes."""
 
-    def redeem(self) -> None:
-        """End a promise."""
+    def redeem(self, size: int) -> None:
+        """End a promise of room for so many bytes."""
 
     def make_way(self) -> None:
         """Give the room to whoever waits for it."""
@@ -97,12 +97,13 @@ class InLine:
         self._refused_below = 0
         self.promised: Promiser | None = None
         """Who keeps room for the next message, once it had none."""
+        self.promised_bytes = 0
 
     def redeem(self) -> Promiser | None:
         """End the promise that there is room, if there is one; return who made it."""
         promised, self.promised = self.promised, None
         if promised is not None:
-            promised.redeem()
+            promised.redeem(self.promised_bytes)
         return promised
 
     def is_next(self, order: int) -> bool:
