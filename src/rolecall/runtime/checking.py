@@ -16,7 +16,6 @@ import msgspec
 from rolecall.core.errors import NotEncodable, RolecallError, ValueChanged
 from rolecall.core.ids import RoleId
 from rolecall.core.inboxes import Inbox
-from rolecall.core.signatures import Signature
 from rolecall.core.tensors import Tensors
 from rolecall.core.topics import Topic
 from rolecall.runtime.calls import Invocation
@@ -77,7 +76,6 @@ class Checker:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._codecs: dict[Signature, ArgsCodec] = {}
         self._watched: deque[Frozen] = deque()
         self.violations: list[ValueChanged] = []
 
@@ -85,7 +83,7 @@ class Checker:
 
     def passed(self, invocation: Invocation, shared: tuple[dict[int, Any], int] | None) -> None:
         """Replace the arguments of a call by what the other side would have received."""
-        codec = self._codec(invocation.dispatcher.signature)
+        codec = ArgsCodec.of(invocation.dispatcher.signature)
         store, key = shared if shared is not None else ({}, 0)
         where, caller = invocation.where, invocation.caller
         if key not in store:
@@ -142,13 +140,6 @@ class Checker:
                 self._node.bury("value", RoleId(frozen.owner), frozen.channel, error)
 
     # ------------------------------------------------------------------------------------------ inside
-
-    def _codec(self, signature: Signature) -> ArgsCodec:
-        found = self._codecs.get(signature)
-        if found is None:
-            parameters = [(p.name, p.hint, p.optional) for p in signature.parameters]
-            found = self._codecs[signature] = ArgsCodec(signature.channel, parameters)
-        return found
 
     def _handed_over(self, value: Any, hint: Any, channel: str, what: str, owner: str) -> Any:
         """Return a value as it arrives; from now on neither side may change it."""

@@ -36,7 +36,6 @@ class Inbound:
         self._network, self._peer = network, peer
         self._lines: dict[tuple[str, str, str], InLine] = {}
         self._running: dict[int, Invocation] = {}
-        self._codecs: dict[Dispatcher, ArgsCodec] = {}
         self._sinks: dict[int, tuple[RoleId, str, WireSink]] = {}
         self._lost = False
 
@@ -100,7 +99,7 @@ class Inbound:
     def _submit(
         self, dispatcher: Dispatcher, frame: f.Call, segments: Sequence[memoryview], *, promised: bool
     ) -> None:
-        args, kwargs = self._codec(dispatcher).decode(segments)
+        args, kwargs = ArgsCodec.of(dispatcher.signature).decode(segments)
         future = asyncio.get_running_loop().create_future()
         deadline = inf if frame.remaining_s is None else anyio.current_time() + frame.remaining_s
         invocation = Invocation(
@@ -160,14 +159,6 @@ class Inbound:
         line.promised, line.promised_bytes = dispatcher, size
         self._send(f.Ready(frame.to, frame.channel, frame.caller))
         return True
-
-    def _codec(self, dispatcher: Dispatcher) -> ArgsCodec:
-        found = self._codecs.get(dispatcher)
-        if found is None:
-            signature = dispatcher.signature
-            parameters = [(p.name, p.hint, p.optional) for p in signature.parameters]
-            found = self._codecs[dispatcher] = ArgsCodec(signature.channel, parameters)
-        return found
 
     # ------------------------------------------------------------------------------------------ inboxes and topics
 

@@ -101,9 +101,7 @@ class RemoteChannel:
         # Who may call, and what gives way when the mailbox is full, is decided where the role is.
         self.options: ChannelOptions = msgspec.structs.replace(declared.options, allow=None)
         self.closed = False
-        self._codec = ArgsCodec(
-            self.signature.channel, [(p.name, p.hint, p.optional) for p in self.signature.parameters]
-        )
+        self._codec = ArgsCodec.of(self.signature)
         self._lines: dict[RoleId, OutLine[Invocation]] = {}
         self._under_way: dict[int, tuple[Invocation, int]] = {}
         self._segments: dict[Invocation, list[Segment]] = {}

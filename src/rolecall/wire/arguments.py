@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NoReturn
 
 import msgspec
 from msgspec import UNSET
 
 from rolecall.core.errors import WrongArgument, WrongType
+from rolecall.core.signatures import Signature
 from rolecall.wire.codec import decoder_for, pack, unpack_raw
 from rolecall.wire.extensions import Segment
 from rolecall.wire.limits import DEFAULT_LIMITS, Limits
@@ -51,6 +52,13 @@ class ArgsCodec:
         for name, hint, _ in parameters:
             decoder_for(hint, self._where(name))  # so that the error names the parameter
         self._decoder = decoder_for(_call_struct(parameters), channel)
+
+    @staticmethod
+    @lru_cache(maxsize=4096)
+    def of(signature: Signature) -> ArgsCodec:
+        """Return the codec of a channel's signature, which all roles of a class share."""
+        parameters = [(p.name, p.hint, p.optional) for p in signature.parameters]
+        return ArgsCodec(signature.channel, parameters)
 
     def encode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Segment]:
         """Return the arguments as segments, the bytes of arrays uncopied; see `rolecall.wire.encode`.
