@@ -8,7 +8,6 @@ from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import anyio.to_thread
 import msgspec
 
 from rolecall.core.elements import ElementDeclaration, check_element
@@ -67,7 +66,7 @@ async def save_elements(instance: RoleInstance) -> None:
                 continue  # what was never asked for is what it was
             value = await value()
         try:
-            await anyio.to_thread.run_sync(save, source.save, value)
+            await instance.node.computing.save(instance.id, save, (source.save, value))
         except Exception as error:
             instance.node.bury("element", instance.id, name, error)
 
@@ -166,7 +165,7 @@ class _Builder:
 
     async def _build(self, **options: Any) -> Any:
         given = {**self._source.options, **options}
-        return await anyio.to_thread.run_sync(self._make, given, limiter=self._instance.node.compute_limiter)
+        return await self._instance.node.computing.load(self._instance.id, self._make, (given,))
 
     def _make(self, options: dict[str, Any]) -> Any:
         """Make, initialise, restore and check; runs in a worker thread."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
-import anyio.to_thread
 import msgspec
 import numpy as np
 
@@ -480,7 +479,7 @@ class RoleInstance:
         return found
 
     async def compute(self, function: Callable[..., Any], args: tuple[Any, ...], cost: float | None) -> Any:
-        return await anyio.to_thread.run_sync(function, *args, limiter=self.node.compute_limiter)
+        return await self.node.computing.run(self.id, function, args, cost)
 
     def draw(self, purpose: str, step: int | None) -> np.random.Generator:
         if step is None:

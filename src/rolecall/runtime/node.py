@@ -20,6 +20,7 @@ from rolecall.core.errors import ConfigError, NodeLost, NotAChannel, RolecallErr
 from rolecall.core.ids import RoleId
 from rolecall.core.records import DeadLetter, LogLine, Observer, Record, StatusChange
 from rolecall.core.topics import Topic
+from rolecall.runtime.computing import Computing, Threads
 from rolecall.runtime.directory import NATIVE, Directory
 from rolecall.runtime.dispatcher import Dispatcher
 from rolecall.runtime.instance import Hosting, RoleInstance
@@ -58,6 +59,7 @@ class Node:
     """Hosts role instances. Enter it with `async with`; leaving it stops its roles.
 
     `native` is what manages it: `Native`, or a role that does more, with the options of its constructor.
+    `computing` says where `compute` and the making of elements run, if not in worker threads.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Node:
         *,
         began_s: float | None = None,
         native: tuple[type[Native], Mapping[str, Any]] = (Native, {}),
+        computing: Computing | None = None,
     ) -> None:  # fmt: skip
         self.name = name
         self.native_id = RoleId(f"{name}/{NATIVE}")
@@ -77,6 +80,7 @@ class Node:
         self.logger = logging.getLogger("rolecall.node")
         self.shared_elements: dict[Any, Any] = {}
         self.checker: Checker | None = None
+        self._computing = computing
         self.configure(self.options)
         self.closing = anyio.Event()
         self.incarnation = secrets.randbits(63)
@@ -104,7 +108,7 @@ class Node:
     def configure(self, options: NodeOptions) -> None:
         """Take the options of the roles that are hosted from now on."""
         self.options = options
-        self.compute_limiter = anyio.CapacityLimiter(options.compute_threads or os.cpu_count() or 1)
+        self.computing: Computing = self._computing or Threads(options.compute_threads or os.cpu_count() or 1)
         self.checker = None
         if options.checked:
             from rolecall.runtime.checking import Checker
