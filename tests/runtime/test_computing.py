@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -20,12 +19,6 @@ from rolecall.runtime.node import Node, NodeOptions
 class Weights:
     def __init__(self) -> None:
         self.made_in = threading.get_ident()
-
-    def save(self, path: Path) -> None:
-        path.write_text("saved")
-
-    def load(self, path: Path) -> None:
-        """Read nothing: what is read is not what these tests are about."""
 
 
 class Trainer(rc.Role):
@@ -57,8 +50,8 @@ class Inline:
         raise AssertionError("nothing here is configured to be saved")
 
 
-def hosting(save: str | None = None) -> Hosting:
-    source = ElementSource(make=Weights, save=save)
+def hosting() -> Hosting:
+    source = ElementSource(make=Weights)
     return Hosting(id=rc.RoleId("a/trainer"), role_class=Trainer, elements={"weights": source})
 
 
@@ -75,13 +68,12 @@ async def test_an_engine_may_say_where_work_is_done() -> None:
     assert inline.loaded == ["a/trainer"]
 
 
-async def test_otherwise_in_worker_threads(tmp_path: Path) -> None:
+async def test_otherwise_in_worker_threads() -> None:
     async with Node("a") as node:
-        instance = node.host(hosting(str(tmp_path / "weights")))
+        instance = node.host(hosting())
         await instance.start()
         assert instance.role.weights.made_in != threading.get_ident()
         assert await instance.role.train() != threading.get_ident()
-    assert await anyio.Path(tmp_path / "weights").read_text() == "saved"
 
 
 async def test_no_more_threads_than_were_given() -> None:
