@@ -20,6 +20,7 @@ nox.options.default_venv_backend = "none"
 
 ROOT = Path(__file__).parent
 PEERS = ("xoscar", "roleml-ai[grpc]")
+BENCHMARKS = {"local": "benchmarks/local_messaging.py", "remote": "benchmarks/remote_messaging.py"}
 
 
 class Environment:
@@ -104,10 +105,16 @@ def soak(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure rolecall beside RoleML and xoscar; `nox -s bench -- --quick` for a look."""
+    """Measure rolecall beside RoleML, xoscar and bare transports; `nox -s bench -- remote --quick` for a look.
+
+    `local` (messages within a node) and `remote` (between processes) name what to measure; the default is both.
+    """
     environment = Environment(session, "bench")
     environment.install("--editable", ".", *PEERS, pins="benchmarks/constraints.txt")
-    environment.run("python", "benchmarks/local_messaging.py", *session.posargs)
+    wanted = [name for name in BENCHMARKS if name in session.posargs] or list(BENCHMARKS)
+    options = [argument for argument in session.posargs if argument not in BENCHMARKS]
+    for name in wanted:
+        environment.run("python", BENCHMARKS[name], *options)
 
 
 def check_style(environment: Environment) -> None:

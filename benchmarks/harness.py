@@ -25,7 +25,7 @@ class Workload:
     unit: str
     operations: int
     per_second: bool
-    yields: int = 1  # what one operation counts for: an event to ten subscribers is ten deliveries
+    yields: float = 1  # what one operation counts for: an event to ten subscribers is ten deliveries
 
     def value(self, took_s: float, operations: int) -> float:
         """Return a round's result in the workload's unit: things a second, or microseconds a thing."""
@@ -43,12 +43,23 @@ WORKLOADS = (
 )
 IN_FLIGHT = 1_000
 
+LARGE_VALUES = 25_000_000  # float32: 100 MB
+REMOTE_WORKLOADS = (
+    Workload("call", "call, in sequence", "us", 5_000, per_second=False),
+    Workload("calls", "calls, 1,000 in flight", "calls/s", 10_000, per_second=True),
+    Workload("event", "event to 10 processes", "deliveries/s", 1_000, per_second=True, yields=SUBSCRIBERS),
+    Workload("tensor", "2.2 MB tensor to the other", "MB/s", 200, per_second=True, yields=TENSOR_VALUES * 4e-6),
+    Workload("large", "100 MB tensor to the other", "MB/s", 10, per_second=True, yields=LARGE_VALUES * 4e-6),
+)
+
 
 class Peer(Protocol):
     """A framework under test. It is opened once, asked for every workload, and closed."""
 
     name: str
     idioms: dict[str, str]  # workload key -> what stands in for what the framework does not have
+    lacks: frozenset[str]  # the workloads it cannot do
+    spared: int  # it does one in so many of the operations, being that much slower
 
     def open(self) -> None:
         """Start a node. Raises ImportError where the framework is not installed."""
@@ -83,9 +94,7 @@ def time_rounds(body: Callable[[int], object], operations: int, rounds: int) -> 
     return took_s
 
 
-async def time_rounds_async(
-    body: Callable[[int], Awaitable[object]], operations: int, rounds: int
-) -> list[float]:
+async def time_rounds_async(body: Callable[[int], Awaitable[object]], operations: int, rounds: int) -> list[float]:
     """Do what `time_rounds` does, for a coroutine function."""
     await body(max(operations // 5, 1))
     took_s: list[float] = []

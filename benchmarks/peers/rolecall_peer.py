@@ -98,6 +98,8 @@ class RolecallPeer:
     """Runs the application with its defaults, as a user does."""
 
     name = "rolecall"
+    lacks: ClassVar[frozenset[str]] = frozenset()
+    spared: ClassVar[int] = 1
     idioms: ClassVar[dict[str, str]] = {}
 
     def open(self) -> None:
@@ -122,8 +124,6 @@ def declare_application(**measurement: Any) -> rc.App:
         name="local-messaging",
         nodes={"bench": rc.Node()},
         roles={"bench": roles},
-        relationships={
-            "bench": {"caller": "bench/caller", "worker": "bench/worker", "members": "bench/member*"}
-        },
+        relationships={"bench": {"caller": "bench/caller", "worker": "bench/worker", "members": "bench/member*"}},
         start={"call": "bench/caller.measure", "with": measurement},
     )

@@ -22,6 +22,8 @@ class RoleMLPeer:
     """One actor with a caller, a worker, ten subscribers and a hundred members."""
 
     name = "RoleML"
+    lacks: ClassVar[frozenset[str]] = frozenset()
+    spared: ClassVar[int] = 1
     idioms: ClassVar[dict[str, str]] = {"group": "one after the other, which is quicker than its threads"}
 
     def open(self) -> None:

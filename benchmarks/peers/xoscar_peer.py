@@ -18,6 +18,8 @@ class XoscarPeer:
     """A pool with a worker, ten subscribers and a hundred members; calls go through the pool's channel."""
 
     name = "xoscar"
+    lacks: ClassVar[frozenset[str]] = frozenset()
+    spared: ClassVar[int] = 1
     idioms: ClassVar[dict[str, str]] = {
         "task": "it has no tasks: a call",
         "tasks": "it has no tasks: calls, each in an asyncio task",
@@ -49,8 +51,7 @@ class XoscarPeer:
         self._arrivals = Arrivals()
         self._worker = await self._create(worker_class, "worker")
         self._subscribers = [
-            await self._create(subscriber_class, f"subscriber{number}", self._arrivals)
-            for number in range(SUBSCRIBERS)
+            await self._create(subscriber_class, f"subscriber{number}", self._arrivals) for number in range(SUBSCRIBERS)
         ]
         self._members = [await self._create(worker_class, f"member{number}") for number in range(MEMBERS)]
 
