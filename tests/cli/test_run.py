@@ -89,6 +89,15 @@ def test_for_programs(run: Run, tmp_path: Path) -> None:
     assert len(done.last["digest"]) >= 32
 
 
+def test_what_a_started_call_returned_is_in_every_output(run: Run, tmp_path: Path) -> None:
+    app = application(tmp_path, "Adder", start={"call": "n/role.add", "with": {"numbers": [1, 2]}})
+    done = run(app, "--format", "jsonl")
+    assert done.last["returned"] == {"n/role.add": {"sum": 3}}
+    assert json.loads((only_run(tmp_path) / "summary.json").read_text())["returned"] == {"n/role.add": {"sum": 3}}
+    lines = run(app).out.splitlines()
+    assert lines[-4:-2] == ["n/role  sum 3", 'n/role.add returned {"sum": 3}']
+
+
 def test_everything_is_in_the_run_directory_and_runs_again_from_there(run: Run, tmp_path: Path) -> None:
     first = run(application(tmp_path), "--set", "rounds=5", "--format", "jsonl").last
     directory = Path(first["run_dir"])

@@ -43,6 +43,15 @@ class Counter(rc.Role):
             await anyio.lowlevel.checkpoint()
 
 
+class Adder(rc.Role):
+    """Adds, logs the sum and returns a report."""
+
+    @rc.service
+    async def add(self, numbers: list[int]) -> dict[str, int]:
+        self.log(sum=sum(numbers))
+        return {"sum": sum(numbers)}
+
+
 class Stubborn(rc.Role):
     """Never reaches a safe point; interrupted twice at once."""
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 
+from msgspec import structs
 from rich.console import Console
 
 from rolecall.core.ids import RoleId
@@ -151,3 +152,36 @@ def test_a_terminal_that_can_do_nothing_gets_plain_lines() -> None:
 
     assert type(progress_for(Dumb())) is PlainProgress  # TERM=dumb, as all tests have it
     assert type(progress_for(io.StringIO())) is PlainProgress
+
+
+def test_without_accuracy_and_loss_each_role_says_how_it_ended() -> None:
+    out = io.StringIO()
+    progress = PlainProgress(out)
+    progress.started(PLAN)
+    progress.record(metric("n10/walker", 0.1, sent=3, state="busy"))
+    progress.record(metric("n2/walker", 0.2, sent=4))
+    progress.record(metric("n10/walker", 0.3, sent=5, mean=0.25))
+    progress.finished(structs.replace(SUMMARY, accuracy=None, rounds=None))
+    lines = out.getvalue().splitlines()
+    assert lines[-5:-3] == ["n2/walker  sent 4", "n10/walker  sent 5  state busy  mean 0.2500"]
+
+
+def test_of_many_roles_the_first_say_how_they_ended() -> None:
+    out = io.StringIO()
+    progress = PlainProgress(out)
+    for number in range(25):
+        progress.record(metric(f"n{number}/walker", 0.1, sent=number))
+    progress.finished(SUMMARY)
+    lines = [line for line in out.getvalue().splitlines() if "/walker" in line or "more" in line]
+    assert lines[-2:] == ["n19/walker  sent 19", "... and 5 roles more; metrics.jsonl has every one"]
+
+
+def test_what_started_calls_returned_is_told() -> None:
+    out = io.StringIO()
+    progress = PlainProgress(out)
+    three_rounds(progress)
+    returned = {"server/lead.run": {"sum": 3}, "server/lead.stop": None, "a/b.long": "x" * 2000}
+    progress.finished(structs.replace(SUMMARY, returned=returned))
+    lines = [line for line in out.getvalue().splitlines() if " returned " in line]
+    assert lines[0] == 'server/lead.run returned {"sum": 3}'
+    assert len(lines) == 2 and lines[1].endswith("...")

@@ -235,6 +235,8 @@ def _architecture(app: App) -> str:
 
 
 def _summary(history: History, plan: Plan, series: Series) -> Summary:
+    from rolecall.wire.plain import as_json
+
     points = series.points()
     return Summary(
         status="stopped" if history.status == "stopped" else "ok",
@@ -248,4 +250,5 @@ def _summary(history: History, plan: Plan, series: Series) -> Summary:
         engine=plan.engine,
         seed=plan.seed,
         run_dir=plan.run_dir,
+        returned={name: as_json(result) for name, result in history.returned.items()},
     )

@@ -7,7 +7,7 @@
 | `metric`      | a role logs numbers              | time_s, role, and the numbers under their own names     |
 | `log`         | a line of text                   | time_s, level, source, text                             |
 | `dead-letter` | a message could not be delivered | time_s, kind, role, channel, reason                     |
-| `finished`    | last, of a run with a result     | terminal, status, rounds, accuracy, wall_s, digest, ... |
+| `finished`    | last, of a run with a result     | terminal, status, accuracy, wall_s, digest, returned... |
 | `failed`      | last, of a run without           | terminal, status, error, error_type, exit_code, ...     |
 
 Exactly one line has `"terminal": true`: the last. A metric that a role logs under the name `event`, `role` or

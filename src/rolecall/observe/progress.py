@@ -6,11 +6,14 @@ growing curve on a terminal, and leaves only the final curve behind. `progress_f
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
+from rolecall.core.ids import RoleId
+from rolecall.core.patterns import natural_key
 from rolecall.core.records import DeadLetter, LogLine, Metric, Record
 from rolecall.observe.curve import draw
 from rolecall.observe.series import PREFERRED, Series
@@ -29,6 +32,8 @@ _LIVE_HEIGHT = 10
 _ROWS_FOR_LIVE_CURVE = 20
 _REDRAWS_PER_S = 8
 _DEAD_LETTERS_SHOWN = 5
+_ROLES_SHOWN = 20
+_RETURNED_LENGTH = 1_000
 
 
 def progress_for(out: IO[str]) -> PlainProgress:
@@ -54,6 +59,7 @@ class PlainProgress:
         self._shown_at_s = float("-inf")
         self._latest_s = 0.0
         self._dead_letters = 0
+        self._latest: dict[RoleId, dict[str, Any]] = {}
 
     def started(self, plan: Plan) -> None:
         """Write what is about to run."""
@@ -66,6 +72,7 @@ class PlainProgress:
         """Write a line when a round is complete, and at once what went wrong."""
         match record:
             case Metric():
+                self._latest.setdefault(record.role, {}).update(record.values)
                 x = self.series.add(record)
                 if x is not None:
                     self.moved(x, record.time_s)
@@ -90,6 +97,11 @@ class PlainProgress:
         """Write the curve and the result."""
         self._flush()
         self.curve(_FINAL_HEIGHT)
+        if self.series.headline not in PREFERRED:
+            self._say_latest()
+        for name, value in summary.returned.items():
+            if value is not None:
+                self.say(f"{name} returned {_cut(json.dumps(value))}")
         if self._dead_letters > _DEAD_LETTERS_SHOWN:
             self.say(f"warning: {self._dead_letters} dead letters in all; log.txt has every one")
         self.say(_result(summary))
@@ -141,6 +153,15 @@ class PlainProgress:
         self._shown, self._shown_at_s = x, self._latest_s
         took = "" if clock == "time_s" else f"  {self._latest_s:6.1f} s"
         self.say(f"{_position(clock, x, self.plan)}  {self.values_at(x)}{took}")
+
+    def _say_latest(self) -> None:
+        """Write what each role logged last: nothing else says how an application did that learns nothing."""
+        roles = sorted(self._latest, key=natural_key)
+        for role in roles[:_ROLES_SHOWN]:
+            values = "  ".join(f"{name} {_logged(value)}" for name, value in self._latest[role].items())
+            self.say(f"{role}  {values}")
+        if len(roles) > _ROLES_SHOWN:
+            self.say(f"... and {_count(len(roles) - _ROLES_SHOWN, 'role')} more; metrics.jsonl has every one")
 
     def _dead_letter(self, letter: DeadLetter) -> None:
         self._dead_letters += 1
@@ -245,6 +266,14 @@ def _count(number: int, what: str) -> str:
 
 def _short(value: float) -> str:
     return f"{value:.4f}" if 1e-3 <= abs(value) < 1000 or value == 0 else f"{value:.4g}"
+
+
+def _logged(value: object) -> str:
+    return _short(value) if isinstance(value, float) else str(value)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _RETURNED_LENGTH else f"{text[:_RETURNED_LENGTH]}..."
 
 
 def _is_unicode(out: IO[str]) -> bool:

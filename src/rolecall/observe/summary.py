@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -25,7 +25,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """A run that has ended with a result. `digest` is a hash of the final parameters, None without any."""
+    """A run that has ended with a result. `digest` is a hash of the final parameters, None without any.
+
+    `returned` is what each start call returned, by its name (`server/coordinator.run`), as JSON knows it.
+    """
 
     status: Status
     architecture: str
@@ -38,6 +41,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     engine: str = "local"
     seed: int | None = None
     run_dir: str | None = None
+    returned: dict[str, Any] = {}
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
