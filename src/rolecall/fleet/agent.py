@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
@@ -74,6 +74,7 @@ class Agent(Native):
     links: Links
 
     def __init__(self, conductor: str, policy: ImportPolicy) -> None:
+        super().__init__()
         self._conductor, self._policy = conductor, policy
         self._app: App | None = None
         self._deployed: list[RoleInstance] = []
@@ -173,7 +174,7 @@ class Agent(Native):
             raise error
 
     @task(allow="manager", concurrent=True)
-    async def call(self, number: int) -> Any:
+    async def call_started(self, number: int) -> Any:
         """Make one of the application's start calls, in the name of this node, and return its result."""
         app = self._require_app()
         call = calls(app)[number]
@@ -235,6 +236,7 @@ class Agent(Native):
             self._runtime.spawn(partial(self._records.flow, self._report), f"{self.id}: reports")
 
     def role_ended(self, instance: RoleInstance) -> None:
+        super().role_ended(instance)
         if instance is not self._runtime:
             self.report(RoleEnded(instance.id, instance.why_lost))
 
@@ -252,10 +254,6 @@ class Agent(Native):
         return len(records)
 
     # ------------------------------------------------------------------------------------------ inside
-
-    @property
-    def _runtime(self) -> RoleInstance:
-        return cast("RoleInstance", self._host)
 
     def _require_app(self) -> App:
         if self._app is None:

@@ -178,7 +178,7 @@ class Conductor(Role):
 
     async def _call(self, number: int, call: Call) -> None:
         role = RoleId(call.role)
-        result = await self._agent(role.home).call(number)
+        result = await self._agent(role.home).call_started(number)
         declared = declarations(self._role_class(role))
         hint = declared.channels[call.channel].signature(declared.role_class).result
         self._ending.returned[call.call] = _as(result, hint, call.call)

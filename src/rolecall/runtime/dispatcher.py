@@ -58,6 +58,8 @@ class Dispatcher:
         self.workers: list[Worker] = []
         self.idle: deque[Worker] = deque()
         self.closed = False
+        self.handled = 0
+        """How many messages have been given to the handler."""
         self._room_wanted: deque[tuple[int, Callable[[], bool]]] = deque()
         self._promised = 0
         self._promised_bytes = 0
@@ -332,6 +334,7 @@ class Worker:
         self.current = invocation
         try:
             invocation.worker, invocation.state = self, RUNNING
+            self.dispatcher.handled += 1
             CURRENT.set(invocation)
             if invocation.deadline == inf:
                 await self._run_handler(invocation)

@@ -84,6 +84,7 @@ class RoleInstance:
         self.declared = declarations(hosting.role_class)
         self.logger = logging.getLogger("rolecall.role").getChild(str(hosting.id))
         self.status = Status.DECLARED
+        self.since_s = node.time_s
         self.takes_work = False
         self.draining = False
         self.node_lost = False
@@ -314,7 +315,7 @@ class RoleInstance:
         return self.status is status
 
     def _enter(self, status: Status) -> None:
-        self.status = status
+        self.status, self.since_s = status, self.node.time_s
         if status.over:
             self._over.set()
         self.node.status_changed(StatusChange(self.node.time_s, self.id, status.value))
@@ -377,15 +378,16 @@ class RoleInstance:
             instance.require_allowed(self.id, dispatcher.name)
 
     def require_allowed(self, caller: RoleId, channel: str) -> None:
-        """Raise `NotAllowed` unless a role may call a channel of this one."""
+        """Raise `NotAllowed` unless a role may call a channel of this one; it may always call its own."""
         relationship = self.dispatchers[channel].options.allow
-        if relationship is None:
+        if relationship is None or caller == self.id:
             return
         try:
             allowed = self.relations.names(relationship)
         except RelationshipError:  # not configured here
             allowed = ()
         if caller not in allowed:
+            self.node.audit("deny", who=caller, channel=f"{self.id}.{channel}", why=f"not in {relationship!r}")
             raise NotAllowed(caller, f"{self.id}.{channel}", relationship)
 
     async def give_up(self, *invocations: Invocation) -> None:

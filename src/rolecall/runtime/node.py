@@ -76,6 +76,10 @@ class Node:
         self.options = options or NodeOptions()
         self.observers = list(observers)
         self.dead_letters: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS)
+        self.buried = 0
+        """How many dead letters there have been."""
+        self.audit: Callable[..., None] = _unaudited
+        """Called with what is done to the node, `event` and who, what and why by name; for a log that is kept."""
         self.errors: dict[str, int] = {}
         self.logger = logging.getLogger("rolecall.node")
         self.shared_elements: dict[Any, Any] = {}
@@ -87,7 +91,8 @@ class Node:
         self.network: Network | None = None
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self.began_s = self._loop.time() if began_s is None else began_s
+        self.opened_s = self._loop.time()
+        self.began_s = self.opened_s if began_s is None else began_s
         self._native = native
         self._tasks = anyio.create_task_group()
         self._instances: dict[RoleId, RoleInstance] = {}
@@ -219,6 +224,50 @@ class Node:
         own = self.options.role_relationships.get(role_name, {})
         return own.get(relationship) or self.options.relationships.get(relationship)
 
+    def patterns(self, role_name: str | None, relationship: str) -> tuple[str, ...]:
+        """Return whom a relationship of a role, or of the node, names by itself: not what its alias does."""
+        found = self.target(role_name, relationship) if role_name else self.options.relationships.get(relationship)
+        return found.patterns if found is not None else ()
+
+    def relate(self, role_name: str | None, relationship: str, target: Target) -> None:
+        """Have a relationship of a role name others from now on, or that of all roles but the native one.
+
+        Raises:
+            RelationshipError: its alias is not configured, or leads back to itself.
+        """
+        before, options = self.options, self.options
+        if role_name is not None:
+            own = {**options.role_relationships.get(role_name, {}), relationship: target}
+            changes: dict[str, Any] = {"role_relationships": {**options.role_relationships, role_name: own}}
+        else:
+            changes = {
+                "relationships": {**options.relationships, relationship: target},
+                "role_relationships": self._without_own(relationship),
+            }
+        self.options = msgspec.structs.replace(options, **changes)
+        concerned = [
+            i for i in self.instances if i.id.name == role_name or (role_name is None and i is not self.native)
+        ]
+        try:
+            for instance in concerned:
+                instance.relations.require(relationship)
+        except RolecallError:
+            self.options = before
+            raise
+        for instance in concerned:
+            instance.relations.refresh()
+
+    def _without_own(self, relationship: str) -> dict[str, dict[str, Target]]:
+        """Return the relationships of roles without one that they are to take from the node; that of the node's own
+        role stays what it is.
+        """
+        kept = self.target(NATIVE, relationship)
+        own = {
+            role: {name: target for name, target in targets.items() if name != relationship}
+            for role, targets in self.options.role_relationships.items()
+        }
+        return own if kept is None else {**own, NATIVE: {**own.get(NATIVE, {}), relationship: kept}}
+
     def configured(self, role_name: str) -> list[str]:
         """Return the names of the relationships configured for a role of this node."""
         return sorted({*self.options.role_relationships.get(role_name, {}), *self.options.relationships})
@@ -268,6 +317,7 @@ class Node:
         reason = f"{type(error).__name__}: {error}"
         letter = DeadLetter(self.time_s, kind, role, channel, reason)
         self.dead_letters.append(letter)
+        self.buried += 1
         self.logger.warning("dead letter: %s to %s.%s: %s", kind, role, channel, reason)
         self.observe(letter)
 
@@ -276,3 +326,7 @@ class Node:
         self.errors[where] = self.errors.get(where, 0) + 1
         if not isinstance(error, RolecallError):
             self.logger.debug("%s raised", where, exc_info=error)
+
+
+def _unaudited(event: str, **what: Any) -> None:
+    """Keep no log."""

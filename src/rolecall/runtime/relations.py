@@ -91,6 +91,10 @@ class Relations:
         except RelationshipError:
             return ()
 
+    def require(self, relationship: str) -> None:
+        """Raise `RelationshipError` where a relationship, by its configured name, leads nowhere or to itself."""
+        self._patterns(relationship)
+
     async def wait(self, attribute: str, count: int) -> Group[Any]:
         """Wait until there are `count` members."""
         while len(self.members(attribute)) < count:
