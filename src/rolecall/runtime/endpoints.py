@@ -155,12 +155,12 @@ class Handle(TaskHandle[T, Any], Generic[T]):
         self._invocation, self._host = invocation, host
         self._told = False
         self._reports = invocation.reports if invocation.reports is not None else Reports()
-        host.started.add(invocation)
+        host.started[invocation] = None
         future = invocation.future
         assert future is not None
         self._future: asyncio.Future[T] = future
         # The callback keeps the handle until the task has ended, whatever becomes of other references to it.
-        future.add_done_callback(lambda done: self._host.started.discard(invocation))
+        future.add_done_callback(lambda done: self._host.started.pop(invocation, None))
 
     @property
     def role(self) -> RoleId:
@@ -246,9 +246,9 @@ class Reader(ItemStream[T], Generic[T]):
         invocation = host.request(
             self._reach.dispatcher(), self._args, self._kwargs, self._parent, self._deadline, items=self._items
         )
-        host.started.add(invocation)
+        host.started[invocation] = None
         if invocation.future is not None:
-            invocation.future.add_done_callback(lambda done: host.started.discard(invocation))
+            invocation.future.add_done_callback(lambda done: host.started.pop(invocation, None))
         self._parent = None
         return invocation
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import functools
 import logging
 from collections.abc import Callable, Coroutine, Mapping
@@ -34,6 +33,7 @@ from rolecall.core.errors import (
 from rolecall.core.groups import Group, Within
 from rolecall.core.ids import RoleId
 from rolecall.core.inboxes import Inbox
+from rolecall.core.place import context_of
 from rolecall.core.policies import MAILBOX_BYTES, MAILBOX_MESSAGES, ChannelOptions, EventOverflow
 from rolecall.core.randomness import generator
 from rolecall.core.records import Metric, StatusChange
@@ -89,8 +89,8 @@ class RoleInstance:
         self.draining = False
         self.node_lost = False
         self.why_lost = "it has stopped"
-        self.started: set[Invocation] = set()
-        self.watchers: set[Taken[Any]] = set()
+        self.started: dict[Invocation, None] = {}  # in order: they are ended in turn
+        self.watchers: dict[Taken[Any], None] = {}
         self.dispatchers: dict[str, Dispatcher] = {}
         self.role = self._construct()
         self.relations = Relations(self)
@@ -98,7 +98,7 @@ class RoleInstance:
         self._inboxes: dict[str, OwnInbox[Any]] = {}
         self._late: dict[str, dict[RoleId, Any]] = {}
         self.draws: dict[str, int] = {}
-        self._context = contextvars.Context()
+        self._context = context_of(node.name)
         self._tasks = anyio.create_task_group()
         self._end = anyio.Event()
         self._ended = anyio.Event()
@@ -440,7 +440,7 @@ class RoleInstance:
 
     def source_lost(self, role: RoleId, error: RoleLost) -> None:
         """Fail what waits for a message of a role that is gone."""
-        for watcher in self.watchers:
+        for watcher in list(self.watchers):
             watcher.lose(role, error)
         for inbox in self._inboxes.values():
             inbox.buffer.lose(role, error)

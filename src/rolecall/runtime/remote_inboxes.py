@@ -35,7 +35,7 @@ class RemoteBox:
         self._remote, self._name = remote, name
         self._lines: dict[RoleId, OutLine[_Message]] = {}
         self._under_way: dict[int, tuple[_Message, int]] = {}
-        self._kept: set[_Message] = set()
+        self._kept: dict[_Message, None] = {}
 
     def offer(self, caller: RoleId, item: Any) -> Admission:
         """Send a message of a role here; the wait ends when it is in the inbox.
@@ -45,7 +45,7 @@ class RemoteBox:
         where = f"{self._remote.id}.{self._name}: message"
         message = _Message(caller, self._remote.network.encoded(item, where))
         if not self._line(caller).submit(message):
-            self._kept.add(message)
+            self._kept[message] = None
         return Admission(message.future, partial(self._withdraw, message))
 
     def admitted(self, number: int) -> None:
@@ -89,7 +89,7 @@ class RemoteBox:
         return line
 
     def _send(self, message: _Message, order: int) -> None:
-        self._kept.discard(message)
+        self._kept.pop(message, None)
         number = self._remote.network.number(self, self._remote.home)
         self._under_way[number] = (message, order)
         frame = f.Put(number, self._remote.id, self._name, message.caller, order)
@@ -105,7 +105,7 @@ class RemoteBox:
 
     def _withdraw(self, message: _Message) -> None:
         if self._line(message.caller).forget(message):
-            self._kept.discard(message)
+            self._kept.pop(message, None)
 
     def _settle(self, number: int) -> _Message | None:
         found = self._under_way.pop(number, None)

@@ -161,7 +161,7 @@ class Taken(Subscription[T], Generic[T]):
 
     def leave(self) -> None:
         """Listen no more; emitters must not wait for a reader that has left."""
-        self._host.watchers.discard(self)
+        self._host.watchers.pop(self, None)
         for topic in self._topics:
             topic.detach(self)
         self._topics.clear()
@@ -177,7 +177,7 @@ class Taken(Subscription[T], Generic[T]):
         except RolecallError:
             self.leave()
             raise
-        self._host.watchers.add(self)
+        self._host.watchers[self] = None
         self._entered = True
         return self
 

@@ -67,7 +67,7 @@ class Exchange:
         self._ticker = Ticker(self.limits.heartbeat_s, self._tick, self._stalled)
         self._listeners: list[Listener] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._pipes: set[Pipe] = set()
+        self._pipes: list[Pipe] = []
         self._closing = False
 
     async def __aenter__(self) -> Self:
@@ -170,7 +170,7 @@ class Exchange:
         )
 
     def _established(self, link: Link, pipe: Pipe) -> None:
-        self._pipes = {old for old in self._pipes if not old.gone} | {pipe}
+        self._pipes = [*(old for old in self._pipes if not old.gone and old is not pipe), pipe]
         if self._roster.to(link.peer) is link:
             logger.info("%s: connected again, by %s", link.peer.name, pipe.remote)
         elif self._closing:

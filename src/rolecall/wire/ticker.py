@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from rolecall.wire.daemon import daemon
+
 __all__ = ("Ticker",)
 
 
@@ -33,7 +35,8 @@ class Ticker:
 
     def _again(self, loop: asyncio.AbstractEventLoop) -> None:
         self._due_s = loop.time() + self._interval_s
-        self._timer = loop.call_at(self._due_s, self._tick, loop)
+        with daemon():
+            self._timer = loop.call_at(self._due_s, self._tick, loop)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         now_s = loop.time()
