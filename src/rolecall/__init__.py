@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from rolecall.fleet.app import After, Alias, App, Call, ElementSpec, Later, Limits, Node, Preset, RoleSpec, Topology
     from rolecall.fleet.run import History, run, run_sync
     from rolecall.runtime.native import Native
+    from rolecall.sim.simulate import simulate
 
 __version__ = "0.1.0"
 
@@ -91,6 +92,7 @@ _LATER = {
     ),
     "rolecall.runtime.native": ("Native",),
     "rolecall.fleet.run": ("History", "run", "run_sync"),
+    "rolecall.sim.simulate": ("simulate",),
 }
 _HOME = {name: module for module, names in _LATER.items() for name in names}
 
@@ -177,6 +179,7 @@ __all__ = (
     "run",
     "run_sync",
     "service",
+    "simulate",
     "stream",
     "task",
 )
