@@ -20,7 +20,11 @@ nox.options.default_venv_backend = "none"
 
 ROOT = Path(__file__).parent
 PEERS = ("xoscar", "roleml-ai[grpc]")
-BENCHMARKS = {"local": "benchmarks/local_messaging.py", "remote": "benchmarks/remote_messaging.py"}
+BENCHMARKS = {
+    "local": "benchmarks/local_messaging.py",
+    "remote": "benchmarks/remote_messaging.py",
+    "beside": "benchmarks/beside_a_tensor.py",
+}
 
 
 class Environment:
