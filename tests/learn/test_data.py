@@ -125,9 +125,9 @@ class TestShards:
     def test_are_partitioned_once(self, registered: None, monkeypatch: pytest.MonkeyPatch) -> None:
         calls: list[str] = []
 
-        def counted(scheme: str, labels: Any, parts: int, seed: int) -> list[Any]:
+        def counted(scheme: str, labels: Any, parts: int, seed: int, users: Any = None) -> list[Any]:
             calls.append(scheme)
-            return partition(scheme, labels, parts, seed)
+            return partition(scheme, labels, parts, seed, users=users)
 
         monkeypatch.setattr(data, "deal", counted)
         for index in range(5):

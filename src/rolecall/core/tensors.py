@@ -169,6 +169,22 @@ class Tensors(Mapping[str, Array]):
         return cls.__new__(cls)._adopt(items[0]._layout, means)
 
     @classmethod
+    def reduce(cls, tensors: Iterable[Tensors], function: Callable[[Array], Array]) -> Self:
+        """Return tensors whose every value is `function` of the values in its place in `tensors`, of equal spec.
+
+        `function` is called for a part of the values at a time: with a float64 array of one row for each of
+        `tensors`, whose columns it turns into one number each. What it returns is rounded once.
+        """
+        items = list(tensors)
+        if not items:
+            raise CallerError("Tensors.reduce: there is nothing to reduce. Give at least one Tensors.")
+        for item in items[1:]:
+            items[0]._require_equal_spec(item, "Tensors.reduce")
+        columns = zip(items[0]._layout.sizes, *(item._buffers for item in items), strict=True)
+        reduced = tuple(_reduced(dtype, arrays, function) for dtype, *arrays in columns)
+        return cls.__new__(cls)._adopt(items[0]._layout, reduced)
+
+    @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a safetensors file, written by `save` or by any other program.
 
@@ -531,6 +547,14 @@ def _mean_of(dtype: str, arrays: Sequence[Array], weights: Sequence[float]) -> A
             summed += np.multiply(_wide(dtype, array[part]), weight, dtype=np.float64)
         mean[part] = _narrow(dtype, summed / total)
     return mean
+
+
+def _reduced(dtype: str, arrays: Sequence[Array], function: Callable[[Array], Array]) -> Array:
+    result = np.empty_like(arrays[0])
+    for part in _chunks(result.size):
+        rows = np.stack([_wide(dtype, array[part]).astype(np.float64) for array in arrays])
+        result[part] = _narrow(dtype, function(rows))
+    return result
 
 
 # ---------------------------------------------------------------------------------------------- files

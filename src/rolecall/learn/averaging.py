@@ -26,9 +26,7 @@ def weighted_metrics(scores: Iterable[Score]) -> Score:
     items = list(scores)
     samples = sum(item.samples for item in items)
     if samples <= 0:
-        raise CallerError(
-            f"weighted_metrics: {len(items)} scores over {samples} samples. There is nothing to weigh."
-        )
+        raise CallerError(f"weighted_metrics: {len(items)} scores over {samples} samples. There is nothing to weigh.")
     accuracy = sum(item.accuracy * item.samples for item in items) / samples
     loss = sum(item.loss * item.samples for item in items) / samples
     return Score(accuracy=accuracy, loss=loss, samples=samples)

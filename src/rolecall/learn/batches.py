@@ -16,9 +16,7 @@ __all__ = ("Indices", "batches_of_epoch", "epochs_of_batches", "nth_batch")
 Indices: TypeAlias = npt.NDArray[np.int64]
 
 
-def batches_of_epoch(
-    samples: int, *, batch_size: int, seed: int, epoch: int, join_lone: bool = False
-) -> list[Indices]:
+def batches_of_epoch(samples: int, *, batch_size: int, seed: int, epoch: int, join_lone: bool = False) -> list[Indices]:
     """Return the batches of one epoch: all indices below `samples`, shuffled, the last batch perhaps smaller.
 
     `join_lone` adds a last batch of one sample to the one before, for models that need two (batch
@@ -40,9 +38,7 @@ def epochs_of_batches(
     stream = (
         (epoch, batch)
         for epoch in (range(epochs) if steps is None else count())
-        for batch in batches_of_epoch(
-            samples, batch_size=batch_size, seed=seed, epoch=epoch, join_lone=join_lone
-        )
+        for batch in batches_of_epoch(samples, batch_size=batch_size, seed=seed, epoch=epoch, join_lone=join_lone)
     )
     return islice(stream, steps)
 

@@ -54,13 +54,9 @@ def read_cifar_batch(path: str | os.PathLike[str]) -> tuple[npt.NDArray[np.uint8
         content = file.read(_LIMIT_BYTES)
     if not content or len(content) % _RECORD:
         whole, rest = divmod(len(content), _RECORD)
-        raise DataError(
-            path, f"is truncated: it has {whole:,} records of {_RECORD:,} bytes and {rest:,} bytes more"
-        )
+        raise DataError(path, f"is truncated: it has {whole:,} records of {_RECORD:,} bytes and {rest:,} bytes more")
     records = np.frombuffer(content, np.uint8).reshape(-1, _RECORD)
     labels = records[:, 0].astype(np.int64)
     if labels.max() > 9:
-        raise DataError(
-            path, f"holds the label {labels.max()}, expected 0 to 9", "Is it CIFAR-10's binary version?"
-        )
+        raise DataError(path, f"holds the label {labels.max()}, expected 0 to 9", "Is it CIFAR-10's binary version?")
     return records[:, 1:].reshape(-1, 3, 32, 32), labels

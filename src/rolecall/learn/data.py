@@ -100,9 +100,7 @@ def load(name: str, part: Part = "train", data_dir: DataDir = None) -> ArrayData
     """
     info = about(name)
     if part not in ("train", "test"):
-        raise ConfigError(
-            f"data set {name!r}", f"it has no part {part!r}", hint="Parts are 'train' and 'test'"
-        )
+        raise ConfigError(f"data set {name!r}", f"it has no part {part!r}", hint="Parts are 'train' and 'test'")
     place = os.environ.get(ENVIRONMENT, "") if data_dir is None else os.path.abspath(data_dir)
     key = (name, part, place)
     with _locks.setdefault(key, threading.Lock()):
@@ -150,7 +148,7 @@ test_set.__test__ = False  # type: ignore[attr-defined]  # pytest would run it w
 
 @lru_cache(maxsize=8)  # ten clients of a node ask for one partition after the other
 def _shares(whole: ArrayDataset, scheme: str, parts: int, seed: int) -> Sequence[Indices]:
-    return deal(scheme, whole.y, parts, seed)
+    return deal(scheme, whole.y, parts, seed, users=whole.users)
 
 
 def _as_arrays(dataset: object) -> ArrayDataset:
@@ -160,7 +158,8 @@ def _as_arrays(dataset: object) -> ArrayDataset:
         found = type(dataset).__name__
         hint = "Give the name of one, or an object with len(), x and y, such as rolecall.learn.ArrayDataset"
         raise ConfigError("data set", f"a {found} is no data set", hint=hint)
-    return ArrayDataset(np.asarray(dataset.x), np.asarray(dataset.y), name=type(dataset).__name__)
+    users = getattr(dataset, "users", None)
+    return ArrayDataset(np.asarray(dataset.x), np.asarray(dataset.y), users=users, name=type(dataset).__name__)
 
 
 for _info in (

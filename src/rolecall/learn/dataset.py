@@ -39,20 +39,29 @@ class ArrayDataset:
     """A data set of two arrays, which become read-only views here (the arrays given are not copied).
 
     `classes` is the number of labels, found from `y` where it is not given (0 when `y` holds no whole
-    numbers). Raises `CallerError` when the lengths differ.
+    numbers). `users` says whose each sample is, for partitioning by user. Raises `CallerError` when the
+    lengths differ.
     """
 
-    __slots__ = ("classes", "name", "x", "y")
+    __slots__ = ("classes", "name", "users", "x", "y")
 
     def __init__(
-        self, x: npt.ArrayLike, y: npt.ArrayLike, classes: int | None = None, *, name: str = "data"
+        self,
+        x: npt.ArrayLike,
+        y: npt.ArrayLike,
+        classes: int | None = None,
+        *,
+        users: npt.ArrayLike | None = None,
+        name: str = "data",
     ) -> None:
         self.x, self.y, self.name = _read_only(x), _read_only(y), name
+        self.users = None if users is None else _read_only(users)
         if self.x.ndim == 0 or self.y.ndim == 0 or len(self.x) != len(self.y):
             shapes = f"x {list(self.x.shape)} and y {list(self.y.shape)}"
-            raise CallerError(
-                f"data set {name!r}: {shapes} are not of one length. Give one label for each sample."
-            )
+            raise CallerError(f"data set {name!r}: {shapes} are not of one length. Give one label for each sample.")
+        if self.users is not None and self.users.shape != (len(self.y),):
+            found = list(self.users.shape)
+            raise CallerError(f"data set {name!r}: users are {found} for {len(self.y)} samples. Give one for each.")
         self.classes = _classes(self.y) if classes is None else classes
 
     def __len__(self) -> int:
@@ -61,7 +70,8 @@ class ArrayDataset:
     def subset(self, indices: npt.ArrayLike) -> ArrayDataset:
         """Return the samples at `indices`, in that order (a copy)."""
         at = np.asarray(indices)
-        return ArrayDataset(self.x[at], self.y[at], self.classes, name=self.name)
+        users = None if self.users is None else self.users[at]
+        return ArrayDataset(self.x[at], self.y[at], self.classes, users=users, name=self.name)
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.x.shape[1:])) or "1"

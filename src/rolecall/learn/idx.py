@@ -36,9 +36,7 @@ def fashion_mnist(part: str, data_dir: str | os.PathLike[str] | None = None) -> 
     if images.dtype != np.uint8 or images.shape[1:] != (28, 28):
         raise DataError(images_path, f"holds {images.dtype} {list(images.shape)}, expected uint8 [n, 28, 28]")
     if labels.dtype != np.uint8 or labels.shape != images.shape[:1]:
-        raise DataError(
-            labels_path, f"holds {labels.dtype} {list(labels.shape)}, expected uint8 [{len(images)}]"
-        )
+        raise DataError(labels_path, f"holds {labels.dtype} {list(labels.shape)}, expected uint8 [{len(images)}]")
     if labels.size and labels.max() > 9:
         raise DataError(labels_path, f"holds the label {labels.max()}, expected 0 to 9")
     return ArrayDataset(images[:, np.newaxis], labels.astype(np.int64), 10, name="fashion-mnist")

@@ -1,4 +1,4 @@
-"""What a role needs of a model: to read and load its parameters, to train it and to test it."""
+"""What a role needs of a model: one small protocol for each thing one may do with it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,22 @@ from typing import Protocol, runtime_checkable
 import msgspec
 from anyio import from_thread
 
-from rolecall.core.tensors import Tensors
+from rolecall.core.tensors import Array, Tensors
 from rolecall.learn.dataset import Dataset
 
-__all__ = ("Differentiable", "Gradient", "Model", "Score", "Update", "stop_if_cancelled")
+__all__ = (
+    "Differentiable",
+    "Gradient",
+    "Model",
+    "Parametric",
+    "Predictable",
+    "Proximal",
+    "Scorable",
+    "Score",
+    "Trainable",
+    "Update",
+    "stop_if_cancelled",
+)
 
 
 class Update(msgspec.Struct, frozen=True):
@@ -45,12 +57,8 @@ class Score(msgspec.Struct, frozen=True):
 
 
 @runtime_checkable
-class Model(Protocol):
-    """A model of any library, as the roles see it.
-
-    `fit` and `evaluate` are pure functions of their arguments: they leave the model itself alone, and give
-    the same bits for the same arguments whatever other threads do. Roles call them in worker threads.
-    """
+class Parametric(Protocol):
+    """What has parameters that can be read and replaced."""
 
     def parameters(self) -> Tensors:
         """Return a copy of the model's current parameters."""
@@ -59,6 +67,11 @@ class Model(Protocol):
     def load(self, params: Tensors) -> None:
         """Make `params`, of the spec of `parameters()`, the model's current parameters."""
         ...
+
+
+@runtime_checkable
+class Trainable(Parametric, Protocol):
+    """A model that trains by itself."""
 
     def fit(
         self,
@@ -76,19 +89,61 @@ class Model(Protocol):
         """
         ...
 
+
+@runtime_checkable
+class Scorable(Protocol):
+    """A model that can be tested."""
+
     def evaluate(self, params: Tensors, data: Dataset) -> Score:
         """Test `params` on `data`."""
         ...
 
 
 @runtime_checkable
-class Differentiable(Model, Protocol):
+class Predictable(Protocol):
+    """A model that says what it makes of samples."""
+
+    def predict(self, params: Tensors, x: Array) -> Array:
+        """Return the outputs (for classes: one score each, higher is likelier) for the samples `x`."""
+        ...
+
+
+@runtime_checkable
+class Model(Trainable, Scorable, Protocol):
+    """A model of any library, as most roles see it: to read and load its parameters, to train and to test it.
+
+    `fit` and `evaluate` are pure functions of their arguments: they leave the model itself alone, and give
+    the same bits for the same arguments whatever other threads do. Roles call them in worker threads.
+    """
+
+
+@runtime_checkable
+class Differentiable(Parametric, Protocol):
     """A model that gives out its gradients, for architectures that exchange those."""
 
     def gradient(
         self, params: Tensors, data: Dataset, *, batch_size: int = 32, step: int = 0, seed: int = 0
     ) -> Gradient:
         """Return the mean gradient at `params` of batch number `step` of those that `seed` decides."""
+        ...
+
+
+@runtime_checkable
+class Proximal(Parametric, Protocol):
+    """A model that can train while it is held near to where it began (FedProx; Li et al. 2020)."""
+
+    def fit_proximal(
+        self,
+        params: Tensors,
+        data: Dataset,
+        *,
+        mu: float,
+        epochs: int = 1,
+        batch_size: int = 32,
+        lr: float = 0.1,
+        seed: int = 0,
+    ) -> Update:
+        """Train as `fit` does, with `mu / 2 * ||w - params||^2` added to the loss; `mu=0` is `fit`."""
         ...
 
 

@@ -19,7 +19,9 @@ _Labels: TypeAlias = npt.NDArray[Any]
 _Scheme: TypeAlias = Callable[[str, list[str], _Labels, int, np.random.Generator], list[Indices]]
 
 
-def partition(scheme: str, labels: npt.ArrayLike, parts: int, seed: int = 0) -> list[Indices]:
+def partition(
+    scheme: str, labels: npt.ArrayLike, parts: int, seed: int = 0, *, users: npt.ArrayLike | None = None
+) -> list[Indices]:
     """Return, for each of `parts` clients, the sorted indices of the samples it holds.
 
     The parts are disjoint, none is empty, and together they hold every sample (except with `sizes`). `scheme`
@@ -31,7 +33,9 @@ def partition(scheme: str, labels: npt.ArrayLike, parts: int, seed: int = 0) -> 
     - `dirichlet(alpha)`: each label's samples divided in proportions drawn from a symmetric Dirichlet
       distribution (Hsu et al. 2019): small `alpha`, few labels a client. A part that would come out empty
       takes a sample from the largest; `dirichlet(alpha, n)` lets every part have at least `n`;
-    - `sizes(a, b, ...)`: shuffled, the first `a` samples to the first client, and so on.
+    - `sizes(a, b, ...)`: shuffled, the first `a` samples to the first client, and so on;
+    - `users`: whole users, whose samples stay together, shuffled and dealt in parts of equal numbers of users;
+      `users` says whose each sample is.
 
     Raises `ConfigError` for another scheme, for arguments that cannot be, and for fewer samples than parts.
     """
@@ -42,31 +46,31 @@ def partition(scheme: str, labels: npt.ArrayLike, parts: int, seed: int = 0) -> 
         raise ConfigError(where, f"into {parts} parts", hint="Give at least one part")
     if len(values) < parts:
         raise ConfigError(where, f"{len(values)} samples are too few for {parts} parts")
-    found = _SCHEMES[name](where, arguments, values, parts, np.random.default_rng([seed % 2**64, parts]))
+    rng = np.random.default_rng([seed % 2**64, parts])
+    if name == "users":
+        found = _by_user(where, arguments, values, parts, rng, users)
+    else:
+        found = _SCHEMES[name](where, arguments, values, parts, rng)
     return [np.sort(part) for part in found]
 
 
 def _parsed(where: str, scheme: str) -> tuple[str, list[str]]:
     match = _FORM.fullmatch(scheme)
     name = match[1] if match else scheme
-    if match is None or name not in _SCHEMES:
-        known = "iid, shards(k), dirichlet(alpha), sizes(a, b, ...)"
+    if match is None or name not in (*_SCHEMES, "users"):
+        known = "iid, shards(k), dirichlet(alpha), sizes(a, b, ...), users"
         raise ConfigError(
-            where, "there is no such scheme", hint=f"Known are {known}.{nearest(name, _SCHEMES)}"
+            where, "there is no such scheme", hint=f"Known are {known}.{nearest(name, (*_SCHEMES, 'users'))}"
         )
     return name, [part.strip() for part in match[2].split(",")] if match[2] and match[2].strip() else []
 
 
-def _iid(
-    where: str, arguments: list[str], labels: _Labels, parts: int, rng: np.random.Generator
-) -> list[Indices]:
+def _iid(where: str, arguments: list[str], labels: _Labels, parts: int, rng: np.random.Generator) -> list[Indices]:
     _expect(where, arguments, 0, 0, "iid")
     return np.array_split(rng.permutation(len(labels)), parts)
 
 
-def _shards(
-    where: str, arguments: list[str], labels: _Labels, parts: int, rng: np.random.Generator
-) -> list[Indices]:
+def _shards(where: str, arguments: list[str], labels: _Labels, parts: int, rng: np.random.Generator) -> list[Indices]:
     _expect(where, arguments, 1, 1, "shards(2)")
     each = _whole(where, arguments[0])
     if parts * each > len(labels):
@@ -106,15 +110,34 @@ def _topped_up(parts: list[Indices], least: int) -> list[Indices]:
     return [np.array(mine, np.int64) for mine in held]
 
 
-def _sizes(
-    where: str, arguments: list[str], labels: _Labels, parts: int, rng: np.random.Generator
-) -> list[Indices]:
+def _sizes(where: str, arguments: list[str], labels: _Labels, parts: int, rng: np.random.Generator) -> list[Indices]:
     sizes = [_whole(where, argument) for argument in arguments]
     if len(sizes) != parts:
         raise ConfigError(where, f"{len(sizes)} sizes for {parts} parts", hint="Give one size for each part")
     if sum(sizes) > len(labels):
         raise ConfigError(where, f"{sum(sizes):,} samples asked for, {len(labels):,} there")
     return np.split(rng.permutation(len(labels)), np.cumsum(sizes))[:-1]
+
+
+def _by_user(
+    where: str,
+    arguments: list[str],
+    labels: _Labels,
+    parts: int,
+    rng: np.random.Generator,
+    users: npt.ArrayLike | None,
+) -> list[Indices]:
+    _expect(where, arguments, 0, 0, "users")
+    if users is None:
+        hint = "Give the data set `users`, one for each sample"
+        raise ConfigError(where, "the data set does not say whose its samples are", hint=hint)
+    of = np.asarray(users)
+    if of.shape != (len(labels),):
+        raise ConfigError(where, f"users are {list(of.shape)} for {len(labels)} samples", hint="Give one for each")
+    known = np.unique(of)
+    if len(known) < parts:
+        raise ConfigError(where, f"{len(known)} users are too few for {parts} parts")
+    return [np.flatnonzero(np.isin(of, known[dealt])) for dealt in np.array_split(rng.permutation(len(known)), parts)]
 
 
 _SCHEMES: dict[str, _Scheme] = {"iid": _iid, "shards": _shards, "dirichlet": _dirichlet, "sizes": _sizes}
@@ -137,9 +160,7 @@ def _positive(where: str, text: str) -> float:
     except ValueError:
         number = 0.0
     if not 1e-3 <= number <= 1e6:
-        raise ConfigError(
-            where, f"alpha is {text!r}", hint="It is a number from 0.001 (few labels each) to 1e6 (even)"
-        )
+        raise ConfigError(where, f"alpha is {text!r}", hint="It is a number from 0.001 (few labels each) to 1e6 (even)")
     return number
 
 

@@ -6,10 +6,12 @@ import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from rolecall.core.errors import CallerError, ConfigError, MissingDependency, WrongType
-from rolecall.core.tensors import Tensors
+from rolecall.core.tensors import Array, Tensors
 from rolecall.learn.batches import epochs_of_batches, nth_batch
-from rolecall.learn.dataset import Dataset
+from rolecall.learn.dataset import ArrayDataset, Dataset
 from rolecall.learn.model import Gradient, Score, Update
 
 if TYPE_CHECKING:
@@ -94,6 +96,39 @@ class TorchModel:
         The loss returned is the mean over the last epoch. In a worker thread of anyio's, training stops
         between batches when the role that waits for it is cancelled.
         """
+        return self._fitted(params, data, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, steps=steps)
+
+    def fit_proximal(
+        self,
+        params: Tensors,
+        data: Dataset,
+        *,
+        mu: float,
+        epochs: int = 1,
+        batch_size: int = 32,
+        lr: float = 0.1,
+        seed: int = 0,
+    ) -> Update:
+        """Train as `fit` does, with `mu / 2 * ||w - params||^2` added to the loss (FedProx; Li et al. 2020).
+
+        The loss returned is that of the data alone. Raises `CallerError` for a negative `mu`.
+        """
+        if not mu >= 0:
+            raise CallerError(f"{self!r}: mu is {mu}. It must not be negative.")
+        return self._fitted(params, data, epochs=epochs, batch_size=batch_size, lr=lr, seed=seed, mu=mu)
+
+    def _fitted(
+        self,
+        params: Tensors,
+        data: Dataset,
+        *,
+        epochs: int,
+        batch_size: int,
+        lr: float,
+        seed: int,
+        steps: int | None = None,
+        mu: float = 0.0,
+    ) -> Update:
         from rolecall.learn import torch_training as training
 
         module = self._private(params, data)
@@ -106,7 +141,8 @@ class TorchModel:
             join_lone=training.needs_pairs(module),
         )
         optimizer, stream = self._make_optimizer(module, lr), self._stream(data, seed)
-        loss = training.train(module, data, batches, loss=self._loss, optimizer=optimizer, stream=stream)
+        anchor = training.Anchor(module, mu) if mu else None
+        loss = training.train(module, data, batches, loss=self._loss, optimizer=optimizer, stream=stream, anchor=anchor)
         return Update(params=training.state(module), samples=len(data), loss=loss)
 
     def gradient(
@@ -128,6 +164,14 @@ class TorchModel:
 
         module = self._private(params, data)
         return training.score(module, data, loss=self._loss, stream=self._stream(data, seed=0))
+
+    def predict(self, params: Tensors, x: Array) -> Array:
+        """Return the module's outputs for the samples `x`, in evaluation mode."""
+        from rolecall.learn import torch_training as training
+
+        data = ArrayDataset(x, np.zeros(len(x), np.int64))
+        module = self._private(params, data)
+        return training.outputs(module, data, stream=self._stream(data, seed=0))
 
     def check(self, data: Dataset) -> None:
         """Raise `CallerError` for data this model cannot take; models of a fixed input shape check more."""
@@ -193,9 +237,7 @@ def _made(module: nn.Module | Callable[[], nn.Module], seed: int) -> nn.Module:
     with PrivateDraws(seed, _INITIAL).drawing():
         made: object = module()
     if not isinstance(made, nn.Module):
-        raise ConfigError(
-            "TorchModel", f"{module!r} made a {type(made).__name__}, expected a torch.nn.Module"
-        )
+        raise ConfigError("TorchModel", f"{module!r} made a {type(made).__name__}, expected a torch.nn.Module")
     return _sized(made)
 
 

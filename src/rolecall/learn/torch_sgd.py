@@ -32,9 +32,7 @@ OptimizerFactory: TypeAlias = Callable[[Parameters, float], Optimizer]
 class SGD:
     """Stochastic gradient descent with momentum: bit for bit `torch.optim.SGD`, in half its time a step."""
 
-    def __init__(
-        self, parameters: Parameters, lr: float, *, momentum: float = 0.0, weight_decay: float = 0.0
-    ) -> None:
+    def __init__(self, parameters: Parameters, lr: float, *, momentum: float = 0.0, weight_decay: float = 0.0) -> None:
         self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self._lr, self._momentum, self._weight_decay = lr, momentum, weight_decay
         self._velocities: dict[int, torch.Tensor] = {}

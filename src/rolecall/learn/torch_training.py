@@ -19,12 +19,14 @@ from rolecall.learn.torch_random import Stream
 from rolecall.learn.torch_sgd import Optimizer
 
 __all__ = (
+    "Anchor",
     "Loss",
     "Reader",
     "gradients",
     "loss_by_name",
     "needs_pairs",
     "one_thread",
+    "outputs",
     "sample_inputs",
     "score",
     "state",
@@ -96,6 +98,7 @@ def train(
     loss: Loss,
     optimizer: Optimizer,
     stream: Stream,
+    anchor: Anchor | None = None,
 ) -> float:
     """Train the module in place on (epoch, batch) after batch; return the mean loss of the last epoch."""
     module.train()
@@ -107,13 +110,29 @@ def train(
             mean, current = _Mean(), epoch
         optimizer.zero_grad()
         mean.add(_backward(module, reader, batch, loss, stream), len(batch))
+        if anchor is not None:
+            anchor.pull()
         optimizer.step()
     return mean.value
 
 
-def gradients(
-    module: nn.Module, data: Dataset, batch: Indices, *, loss: Loss, stream: Stream
-) -> tuple[Tensors, float]:
+class Anchor:
+    """Hold a module near to where it is now: add the gradient of `mu / 2 * ||w - w_now||^2` to that of the loss."""
+
+    def __init__(self, module: nn.Module, mu: float) -> None:
+        self._mu = mu
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self._pairs = [(parameter, parameter.detach().clone()) for parameter in trained]
+
+    @torch.no_grad()
+    def pull(self) -> None:
+        """Add to the gradients that are there."""
+        for parameter, start in self._pairs:
+            if parameter.grad is not None:
+                parameter.grad.add_(parameter - start, alpha=self._mu)
+
+
+def gradients(module: nn.Module, data: Dataset, batch: Indices, *, loss: Loss, stream: Stream) -> tuple[Tensors, float]:
     """Return the batch's mean gradient, by the names of `state` (zeros for what has none), and loss."""
     module.train()
     value = _backward(module, Reader(data, module), batch, loss, stream)
@@ -144,6 +163,19 @@ def score(module: nn.Module, data: Dataset, *, loss: Loss, stream: Stream) -> Sc
             losses.add(loss(outputs, targets).item(), len(batch))
         hits.add(_accuracy(outputs, targets), len(batch))
     return Score(accuracy=hits.value, loss=losses.value, samples=len(data))
+
+
+@torch.no_grad()
+def outputs(module: nn.Module, data: Dataset, *, stream: Stream) -> Array:
+    """Return what the module makes of all samples, in order."""
+    module.eval()
+    reader = Reader(data, module)
+    parts: list[torch.Tensor] = []
+    for batch in _in_order(len(data)):
+        stop_if_cancelled()
+        with stream.drawing():
+            parts.append(module(reader.inputs(batch)))
+    return torch.cat(parts).numpy()
 
 
 def sample_inputs(data: Dataset, module: nn.Module, count: int) -> torch.Tensor:
