@@ -1,0 +1,27 @@
+"""Garbage collection at points that the run determines, since finalizers and weak references can change its course."""
+
+from __future__ import annotations
+
+import gc
+from typing import Final
+
+__all__ = ("Collector",)
+
+_STEPS: Final = (20_000, 400_000, 8_000_000)
+"""After how many steps each generation is collected."""
+
+
+class Collector:
+    """Collects what is due each time it is asked; the automatic collection is off meanwhile."""
+
+    def __init__(self) -> None:
+        self._next = list(_STEPS)
+
+    def collect(self, steps: int) -> None:
+        """Collect the oldest generation whose time has come, `steps` steps after the beginning."""
+        if steps < self._next[0]:
+            return
+        due = max(generation for generation, at in enumerate(self._next) if steps >= at)
+        gc.collect(due)
+        for generation in range(due + 1):
+            self._next[generation] = steps + _STEPS[generation]
