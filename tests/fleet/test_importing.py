@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -32,6 +33,47 @@ def test_what_cannot_be_found_again_has_no_name(monkeypatch: pytest.MonkeyPatch)
     assert reference(Outer().__init__) is None
     monkeypatch.setattr(Outer, "__module__", "__main__")
     assert reference(Outer) is None
+
+
+SCRIPT = """
+import rolecall as rc
+
+class Adder(rc.Role):
+    @rc.service
+    async def add(self, number: int) -> int:
+        return number + 1
+
+class Caller(rc.Role):
+    adder: Adder = rc.one()
+
+    @rc.task
+    async def go(self) -> int:
+        return await self.adder.add(1)
+
+app = rc.App(
+    name="script",
+    nodes={"a": rc.Node(), "b": rc.Node()},
+    roles={"a": {"caller": rc.RoleSpec(Caller)}, "b": {"adder": rc.RoleSpec(Adder)}},
+    relationships={"a": {"adder": "b/adder"}},
+    start="a/caller.go",
+)
+"""
+
+
+@pytest.mark.parametrize(
+    ("guard", "says"),
+    [
+        ("if __name__ == '__main__':", "{'a/caller.go': 2}"),
+        (
+            "if True:",
+            "module fresh: it starts a run when it is imported, as nodes do. Put what a script does under `if",
+        ),
+    ],
+)
+def test_other_processes_import_the_roles_of_a_script(tmp_path: Path, guard: str, says: str) -> None:
+    (tmp_path / "fresh.py").write_text(f"{SCRIPT}\n{guard}\n    print(rc.run_sync(app, engine='processes').returned)\n")
+    ran = subprocess.run([sys.executable, "fresh.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert says in ran.stdout + ran.stderr
 
 
 def test_a_registered_factory_is_found_by_its_name() -> None:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 import sys
 import types
 from collections.abc import Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from rolecall.core.errors import ConfigError, nearest
 from rolecall.core.factories import factories
 
-__all__ = ("NotFound", "described", "find", "home_of", "load", "reference", "search_in")
+__all__ = ("NotFound", "described", "find", "home_of", "load", "reference", "require_no_import", "search_in")
+
+_imported: ContextVar[str | None] = ContextVar("rolecall_imported", default=None)
 
 
 class NotFound(Exception):
@@ -27,16 +31,35 @@ class NotFound(Exception):
 def reference(value: Any) -> str | None:
     """Return the name under which a class or function can be imported again, or nothing when it cannot.
 
-    What was defined in `__main__` or inside a function has no such name.
+    What was defined in the script that is run has the name under which others import that script; what was defined
+    in a notebook or inside a function has none.
     """
     module, qualname = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    if not isinstance(module, str) or not isinstance(qualname, str) or module == "__main__":
+    if not isinstance(module, str) or not isinstance(qualname, str):
         return None
     try:
         found = _attribute(sys.modules[module], qualname)
     except (KeyError, AttributeError):
         return None
-    return f"{module}:{qualname}" if found is value else None
+    if found is not value:
+        return None
+    name = _script() if module == "__main__" else module
+    return f"{name}:{qualname}" if name is not None else None
+
+
+def _script() -> str | None:
+    """Return the name under which the script that is run can be imported, or nothing."""
+    main = sys.modules["__main__"]
+    if main.__spec__ is not None:  # python -m package.module
+        return main.__spec__.name
+    file = getattr(main, "__file__", None)
+    if file is None:
+        return None
+    try:
+        spec = importlib.util.find_spec(Path(file).stem)
+    except (ImportError, ValueError):
+        return None
+    return spec.name if spec is not None and spec.origin is not None and Path(spec.origin).samefile(file) else None
 
 
 def home_of(file: Path) -> tuple[Path, str]:
@@ -106,15 +129,30 @@ def _attribute(module: types.ModuleType, qualname: str) -> Any:
     return found
 
 
+def require_no_import() -> None:
+    """Raise `ConfigError` in a module that is just being imported for an application."""
+    name = _imported.get()
+    if name is not None:
+        raise ConfigError(
+            f"module {name}", "it starts a run when it is imported, as nodes do",
+            hint='Put what a script does under `if __name__ == "__main__":`',
+        )  # fmt: skip
+
+
 def _module(name: str, search: Sequence[str]) -> types.ModuleType:
+    before = _imported.set(name)
     try:
         module = importlib.import_module(name)
+    except ConfigError as error:
+        raise NotFound(str(error)) from None
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise NotFound(f"there is no module {error.name}", _similar(error.name, search)) from None
         raise NotFound(f"the module {name} needs {error.name}, which is not installed") from error
     except Exception as error:
         raise NotFound(f"importing the module {name} failed: {described(error)}") from error
+    finally:
+        _imported.reset(before)
     _check_origin(module, search)
     return module
 

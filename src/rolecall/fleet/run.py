@@ -23,6 +23,7 @@ from rolecall.core.tensors import Tensors
 from rolecall.fleet.app import App
 from rolecall.fleet.course import Ending
 from rolecall.fleet.deployment import Deployment, deployment
+from rolecall.fleet.importing import require_no_import
 from rolecall.fleet.local import LocalEngine
 from rolecall.fleet.structure import calls
 
@@ -93,6 +94,7 @@ async def run(
         ConfigError: the application does not fit together.
         ApplicationFailed: a role failed; its error is the cause.
     """
+    require_no_import()
     if engine not in ENGINES:
         raise ConfigError(
             "engine", f"there is no engine {engine!r}.{nearest(engine, ENGINES)}", hint=f"Engines: {', '.join(ENGINES)}"
