@@ -1,0 +1,171 @@
+"""What the architectures without a server share: a node that descends on its own data, and holds a model of its own."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, TypedDict
+
+import msgspec
+
+import rolecall as rc
+from rolecall.architectures.fedavg import Rounds, Tester
+from rolecall.architectures.workloads import AnyModel, client_data, model_element, test_element
+from rolecall.core.errors import CallerError
+from rolecall.core.tensors import Tensors
+from rolecall.learn import Dataset, Differentiable, Gradient
+
+__all__ = ("Common", "Peer", "PeerState", "Worker", "peers_app", "require_finite")
+
+
+class PeerState(msgspec.Struct):
+    """The rounds done and the node's own model after them."""
+
+    round: int = 0
+    params: Tensors | None = None
+
+
+class Worker(Rounds):
+    """Holds a model, and makes steps of plain SGD on the local data.
+
+    The batches of a node are one endless sequence, decided by its seed; `local_steps` of them are a round's. All
+    `test_every` rounds, and after the last, `after_round` is called, for testers to extend.
+    """
+
+    model: Differentiable = rc.element()
+    data: Dataset = rc.element()
+    state = rc.State(PeerState)
+
+    def __init__(
+        self, rounds: int = 100, local_steps: int = 1, batch_size: int = 32, lr: float = 0.1, test_every: int = 10
+    ) -> None:
+        self.rounds, self.local_steps, self.test_every = rounds, local_steps, test_every
+        self.batch_size, self.lr, self.trained = batch_size, lr, 0
+
+    @property
+    def params(self) -> Tensors:
+        """The node's model as it is now; at the start, the one common to all."""
+        if self.state.params is None:
+            self.state.params = self.model.parameters()
+        return self.state.params
+
+    async def gradient(self, params: Tensors, step: int) -> Tensors:
+        """Return the mean gradient at `params` of the node's batch number `step`, from 0."""
+        size = min(self.batch_size, len(self.data))
+        found = await self.compute(partial(self.batches, step=step), params, self.data, cost=size)
+        self.trained += found.samples
+        return require_finite(found.values, f"{self.id}: the gradient of step {step}")
+
+    async def descend(self, params: Tensors, round: int) -> Tensors:
+        """Return `params` after the steps of a round, from 0."""
+        size = min(self.batch_size, len(self.data))
+        steps = range(round * self.local_steps, (round + 1) * self.local_steps)
+        params, samples = await self.compute(self.steps, params, steps, cost=size * len(steps))
+        self.trained += samples
+        return require_finite(params, f"{self.id}: the model after the steps of round {round}")
+
+    def steps(self, params: Tensors, steps: range) -> tuple[Tensors, int]:
+        """Return `params` after these steps, and the samples they took; runs in a worker thread."""
+        samples = 0
+        for step in steps:
+            found = self.batches(params, self.data, step=step)
+            params, samples = params - self.lr * found.values, samples + found.samples
+        return params, samples
+
+    @property
+    def batches(self) -> partial[Gradient]:
+        """The gradients of the node's batches, as a function of parameters, data and `step=`."""
+        return partial(self.model.gradient, batch_size=self.batch_size, seed=self.seed("batches"))
+
+    async def finish_round(self, params: Tensors) -> None:
+        """Make `params` the node's model after one more round."""
+        self.state.params = params
+        self.state.round += 1
+        await self.tell(self.state.round, params)
+
+    async def tell(self, round: int, params: Tensors) -> None:
+        """Log what was done up to a round, from 1, and have the model tested, where it is time to."""
+        if round % self.test_every == 0 or round == self.rounds:
+            self.log(round=round, trained=self.trained)
+            self.trained = 0
+            await self.after_round(round, params)
+
+
+class Peer(Worker):
+    """Makes round after round at its own pace: derive, and say what a round is."""
+
+    async def main(self) -> None:
+        while self.state.round < self.rounds:
+            await self.safe_point()
+            await self.finish_round(await self.one_round(self.params, self.state.round))
+
+    @abstractmethod
+    async def one_round(self, params: Tensors, round: int) -> Tensors:
+        """Return the node's next model, given the one it holds; rounds count from 0."""
+
+
+def require_finite(params: Tensors, what: str) -> Tensors:
+    """Return `params`; raise `CallerError`, which names `what`, where they hold NaN or an infinite value."""
+    if params.isfinite():
+        return params
+    raise CallerError(f"{what} is not finite. The step size may be too large, or the data hold NaN.")
+
+
+class Common(TypedDict, total=False):
+    """What the builders of these architectures take beside their own options.
+
+    `rounds`, `local_steps`, `batch_size`, `lr` and `test_every` are options of `Worker`. `data` is split among `nodes`
+    (10) by `partition` (`iid`), unless there is a data set for each. `test` is what every model is tested on: by
+    default the test part of a named data set.
+    """
+
+    rounds: int
+    local_steps: int
+    batch_size: int
+    lr: float
+    test_every: int
+    test: str | Dataset | None
+    nodes: int | None
+    partition: str
+    seed: int | None
+
+
+def peers_app(
+    name: str,
+    worker: type[Worker],
+    model: AnyModel,
+    data: str | Dataset | Sequence[Dataset],
+    common: Common,
+    *,
+    options: Mapping[str, Any] | None = None,
+    beside: Mapping[str, rc.RoleSpec] | None = None,
+    related: Mapping[str, Any] | None = None,
+) -> rc.App:
+    """Build an application of equal nodes, `node1` and so on, each with a role `worker`; for the builders.
+
+    Args:
+        options: further options of the workers.
+        beside: further roles that every node has.
+        related: the relationships of every node, by name.
+    """
+    shares = client_data(data, common.get("partition", "iid"), common.get("nodes"))
+    tested = test_element(data, common.get("test"))
+    workers_own = {key: value for key, value in common.items() if key not in ("test", "nodes", "partition", "seed")}
+    given = {"model": model_element(model)} | ({"test_data": tested} if tested else {})
+    workers = {
+        f"node{number}": {
+            "worker": rc.RoleSpec(
+                worker, {**workers_own, **(options or {})}, {**given, "data": share}, [Tester] if tested else []
+            )
+        }
+        for number, share in enumerate(shares, 1)
+    }
+    return rc.App(
+        name=name,
+        parameters={"rounds": workers_own["rounds"]},
+        nodes={f"node[1-{len(shares)}]": rc.Node()},
+        roles={**workers, "node*": dict(beside or {})},
+        relationships={"node*": dict(related or {})},
+        seed=common.get("seed"),
+    )
