@@ -44,9 +44,8 @@ def main() -> None:
     took_s = float(np.median(found.transfer_s))
     say = Console(highlight=False, soft_wrap=True).print
     say(f"p99 of small calls: idle {idle * 1e6:,.0f} us, beside {beside * 1e6:,.0f} us: {beside / idle:.1f} times")
-    print(
-        f"{len(found.transfer_s)} tensors of {options.mebibytes} MiB, {size_bytes / took_s / 1e6:,.0f} MB/s in the median"
-    )
+    speed = size_bytes / took_s / 1e6
+    say(f"{len(found.transfer_s)} tensors of {options.mebibytes} MiB, {speed:,.0f} MB/s in the median")
     sent, received = found.sender_bytes / size_bytes, found.receiver_bytes / size_bytes
     say(f"peak memory: sender {sent:.2f} tensors, receiver {received:.2f} tensors")
 
