@@ -120,7 +120,7 @@ class Queue:
         """Spread the message over the gaps from `from_s` on; everything up to its end is busy then."""
         starts, ends = self._starts, self._ends
         first = index = bisect_right(ends, from_s - _SAME_S)
-        at_s, begin_s = from_s, inf
+        at_s, begin_s, done_s = from_s, inf, inf
         while True:
             gap_end_s = starts[index] if index < len(starts) else inf
             if at_s < gap_end_s:
