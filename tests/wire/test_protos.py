@@ -89,7 +89,7 @@ def test_a_chunk_of_ours_is_a_chunk_of_protobuf(segments: list[bytes]) -> None:
 async def test_a_node_says_hello_and_answers() -> None:
     async with node() as exchange:
         address = await exchange.listen()
-        async with administer(address, secret=SECRET) as admin:
+        async with administer(address, secret=SECRET) as (admin, _):
             assert (await admin.status(StatusRequest())).up_s == 1.5
             assert [line.text async for line in admin.logs(StatusRequest())] == ["line 0", "line 1", "line 2"]
             with pytest.raises(GRPCError) as raised:
@@ -103,7 +103,7 @@ async def test_who_does_not_know_the_secret_is_not_served() -> None:
         with pytest.raises(LinkRefused, match="node 'a' has another secret"):
             async with administer(address, secret=new_secret()):
                 pass
-        async with administer(address) as admin:
+        async with administer(address) as (admin, _):
             with pytest.raises(GRPCError, match="no valid 'rolecall-proof'") as raised:
                 await admin.status(StatusRequest())
             assert raised.value.status is Status.UNAUTHENTICATED
@@ -120,7 +120,7 @@ async def test_nobody_there() -> None:
 async def test_a_request_that_is_too_long_is_refused() -> None:
     async with node() as exchange:
         address = await exchange.listen()
-        async with administer(address, secret=SECRET) as admin:
+        async with administer(address, secret=SECRET) as (admin, _):
             with pytest.raises(GRPCError) as raised:
                 await admin.status(StatusRequest(roles="x" * 5_000_000))
             assert raised.value.status is Status.RESOURCE_EXHAUSTED
@@ -130,7 +130,7 @@ async def test_a_request_that_is_too_long_is_refused() -> None:
 # ------------------------------------------------------------------------- a client made by the stock compiler
 
 
-CLIENT = '''
+CLIENT = """
 import hashlib, hmac, sys
 sys.path.insert(0, sys.argv[1])
 import grpc
@@ -158,7 +158,7 @@ answers = link_pb2_grpc.LinkStub(channel).Connect(iter([first]), timeout=20)
 welcome = next(answers)
 assert b"welcome" in welcome.segments[0] and len(welcome.segments[1]) == 32, welcome
 print("fine")
-'''
+"""
 
 
 @pytest.fixture(scope="module")

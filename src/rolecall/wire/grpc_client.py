@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from typing import Final
+from typing import Any, Final
 
 from grpclib.client import Channel
 from grpclib.const import Cardinality
@@ -16,7 +16,7 @@ from rolecall.wire.h2_tuning import TunedProtocol, TunedStream, configuration
 from rolecall.wire.peers import LinkRefused
 from rolecall.wire.pipe import Pipe, PipeClosed
 
-__all__ = ("CONNECT", "connect", "open_channel")
+__all__ = ("CONNECT", "connect", "open_channel", "peer_certificate")
 
 CONNECT: Final = "/rolecall.v1.Link/Connect"
 
@@ -32,6 +32,17 @@ class _Channel(Channel):
 def open_channel(host: str, port: int, tls: ssl.SSLContext | None) -> Channel:
     """Return a channel for the administrative service of a node; close it after use."""
     return _Channel(host, port, ssl=tls, config=configuration())
+
+
+def peer_certificate(channel: Channel) -> dict[str, Any] | None:
+    """Return what the certificate of the other side says, None without TLS or before anything has been asked."""
+    protocol = channel._protocol
+    if protocol is None:
+        return None
+    assert isinstance(protocol, TunedProtocol)
+    ssl_object = protocol.connection.transport.get_extra_info("ssl_object")
+    found: dict[str, Any] | None = ssl_object.getpeercert() if ssl_object is not None else None
+    return found
 
 
 async def connect(host: str, port: int, tls: ssl.SSLContext | None) -> Pipe:
@@ -58,5 +69,3 @@ async def connect(host: str, port: int, tls: ssl.SSLContext | None) -> Pipe:
     stream = call._stream
     assert isinstance(stream, TunedStream)
     return Pipe(stream, release=channel.close)
-
-

@@ -99,6 +99,10 @@ class Listener:
             name = self._socket.getsockname()
         return format_address(*name[:2])
 
+    async def take(self, connection: socket.socket) -> None:
+        """Serve a connection that was accepted elsewhere, in plain text."""
+        await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+
     async def close(self) -> None:
         """Listen no more, and end all connections."""
         if self._plain is not None:

@@ -63,6 +63,12 @@ class HelloReply(betterproto.Message):
     HMAC-SHA256(secret, "rolecall admin node" + HelloRequest.nonce). Empty on a node without a secret.
     """
 
+    nodes: List[str] = betterproto.string_field(9)
+    """The nodes that are looked after here: this one, or all of a run."""
+
+    application: str = betterproto.string_field(10)
+    """The application that runs here; empty for none."""
+
 
 @dataclass(eq=False, repr=False)
 class StatusRequest(betterproto.Message):
@@ -70,6 +76,9 @@ class StatusRequest(betterproto.Message):
     """
     Which roles: a name or a pattern, such as "client*/trainer". Empty for all.
     """
+
+    node: str = betterproto.string_field(2)
+    """Which node. Empty for the only one."""
 
 
 @dataclass(eq=False, repr=False)
@@ -80,6 +89,14 @@ class StatusReply(betterproto.Message):
     roles: List["RoleStatus"] = betterproto.message_field(4)
     links: List["LinkStatus"] = betterproto.message_field(5)
     counters: List["Counter"] = betterproto.message_field(6)
+    application: str = betterproto.string_field(7)
+    """Empty for none."""
+
+    ended: List["RoleStatus"] = betterproto.message_field(8)
+    """Roles that have stopped or failed, the last ones."""
+
+    dead_letters: int = betterproto.uint64_field(9)
+    """How many messages could not be delivered or answered."""
 
 
 @dataclass(eq=False, repr=False)
@@ -96,8 +113,8 @@ class RoleStatus(betterproto.Message):
     detail: str = betterproto.string_field(4)
     """The reason, for a role that failed."""
 
-    waiting: int = betterproto.uint64_field(5)
-    """Messages in the mailboxes of its channels."""
+    since_s: float = betterproto.double_field(5)
+    """For how long it has had this status."""
 
 
 @dataclass(eq=False, repr=False)
@@ -106,16 +123,8 @@ class LinkStatus(betterproto.Message):
     peer_incarnation: int = betterproto.uint64_field(2)
     address: str = betterproto.string_field(3)
     connected: bool = betterproto.bool_field(4)
-    silent_s: float = betterproto.double_field(5)
-    """How long nothing has been heard from it."""
-
-    sent_bytes: int = betterproto.uint64_field(6)
-    received_bytes: int = betterproto.uint64_field(7)
-    queued_bytes: int = betterproto.uint64_field(8)
-    """What is queued or not yet acknowledged."""
-
-    reconnects: int = betterproto.uint32_field(9)
-    """How often the connection has been made anew."""
+    sent_bytes: int = betterproto.uint64_field(5)
+    received_bytes: int = betterproto.uint64_field(6)
 
 
 @dataclass(eq=False, repr=False)
@@ -125,9 +134,55 @@ class Counter(betterproto.Message):
 
 
 @dataclass(eq=False, repr=False)
+class CallRequest(betterproto.Message):
+    role: str = betterproto.string_field(1)
+    channel: str = betterproto.string_field(2)
+    arguments: str = betterproto.string_field(3)
+    """The arguments by name: a JSON object. Empty for none."""
+
+    deadline_s: float = betterproto.double_field(4)
+    """How long it may take; 0 for as long as it takes."""
+
+
+@dataclass(eq=False, repr=False)
+class CallReply(betterproto.Message):
+    result: str = betterproto.string_field(1)
+    """The result as JSON. Large arrays are described, not listed."""
+
+
+@dataclass(eq=False, repr=False)
+class AssignRequest(betterproto.Message):
+    node: str = betterproto.string_field(1)
+    """Empty for the only one."""
+
+    name: str = betterproto.string_field(2)
+    """The name of the role on that node."""
+
+    role: str = betterproto.string_field(3)
+    """
+    The role, as under `roles:` in an application file: YAML with `class`, `options`, `elements`, ...
+    """
+
+    relationships: Dict[str, "RoleIds"] = betterproto.map_field(
+        4, betterproto.TYPE_STRING, betterproto.TYPE_MESSAGE
+    )
+
+
+@dataclass(eq=False, repr=False)
+class RoleIds(betterproto.Message):
+    roles: List[str] = betterproto.string_field(1)
+    """Role ids or patterns."""
+
+
+@dataclass(eq=False, repr=False)
+class AssignReply(betterproto.Message):
+    role: str = betterproto.string_field(1)
+
+
+@dataclass(eq=False, repr=False)
 class LogsRequest(betterproto.Message):
     source: str = betterproto.string_field(1)
-    """Which sources: a name or a pattern. Empty for all."""
+    """Which sources: a role, a node, or a pattern. Empty for all."""
 
     level: str = betterproto.string_field(2)
     """The least level: debug, info, warning, error. Empty for info."""
@@ -156,37 +211,35 @@ class DeployRequest(betterproto.Message):
     The whole application in its expanded form, as YAML: nodes explicit, parameters put in, a seed chosen.
     """
 
-    run: str = betterproto.string_field(2)
-    """A name for this run, for logs and for Stop."""
-
-    dry_run: bool = betterproto.bool_field(3)
-    """Say what would happen, and change nothing."""
+    node: str = betterproto.string_field(2)
+    """Which node's part. Empty for the only one."""
 
 
 @dataclass(eq=False, repr=False)
 class DeployReply(betterproto.Message):
-    accepted: bool = betterproto.bool_field(1)
-    problem: str = betterproto.string_field(2)
-    """Why not, and what to do about it."""
-
-    roles: List["RoleStatus"] = betterproto.message_field(3)
+    roles: List[str] = betterproto.string_field(1)
+    """
+    The roles that have been started; where one could not be, all have been stopped again, and the call fails.
+    """
 
 
 @dataclass(eq=False, repr=False)
 class StopRequest(betterproto.Message):
     roles: str = betterproto.string_field(1)
-    """Which roles: a name or a pattern. Empty for the whole node."""
+    """
+    Which roles: a name or a pattern. Empty for the whole node, or the whole run.
+    """
 
     reason: str = betterproto.string_field(2)
     """For the log, and for the peers of the node."""
 
-    abort: bool = betterproto.bool_field(3)
-    """Do not wait for what is running."""
-
 
 @dataclass(eq=False, repr=False)
 class StopReply(betterproto.Message):
-    roles: List["RoleStatus"] = betterproto.message_field(1)
+    roles: List[str] = betterproto.string_field(1)
+    """
+    The roles that have been stopped; a whole node, or a run, goes on to stop after its reply.
+    """
 
 
 @dataclass(eq=False, repr=False)
@@ -236,6 +289,40 @@ class AdminStub(betterproto.ServiceStub):
             "/rolecall.v1.Admin/Status",
             status_request,
             StatusReply,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def call(
+        self,
+        call_request: "CallRequest",
+        *,
+        timeout: Optional[float] = None,
+        deadline: Optional["Deadline"] = None,
+        metadata: Optional["MetadataLike"] = None
+    ) -> "CallReply":
+        return await self._unary_unary(
+            "/rolecall.v1.Admin/Call",
+            call_request,
+            CallReply,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def assign(
+        self,
+        assign_request: "AssignRequest",
+        *,
+        timeout: Optional[float] = None,
+        deadline: Optional["Deadline"] = None,
+        metadata: Optional["MetadataLike"] = None
+    ) -> "AssignReply":
+        return await self._unary_unary(
+            "/rolecall.v1.Admin/Assign",
+            assign_request,
+            AssignReply,
             timeout=timeout,
             deadline=deadline,
             metadata=metadata,
@@ -323,6 +410,12 @@ class AdminBase(ServiceBase):
     async def status(self, status_request: "StatusRequest") -> "StatusReply":
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
+    async def call(self, call_request: "CallRequest") -> "CallReply":
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
+    async def assign(self, assign_request: "AssignRequest") -> "AssignReply":
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
     async def logs(self, logs_request: "LogsRequest") -> AsyncIterator[LogLine]:
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
         yield LogLine()
@@ -345,6 +438,20 @@ class AdminBase(ServiceBase):
     ) -> None:
         request = await stream.recv_message()
         response = await self.status(request)
+        await stream.send_message(response)
+
+    async def __rpc_call(
+        self, stream: "grpclib.server.Stream[CallRequest, CallReply]"
+    ) -> None:
+        request = await stream.recv_message()
+        response = await self.call(request)
+        await stream.send_message(response)
+
+    async def __rpc_assign(
+        self, stream: "grpclib.server.Stream[AssignRequest, AssignReply]"
+    ) -> None:
+        request = await stream.recv_message()
+        response = await self.assign(request)
         await stream.send_message(response)
 
     async def __rpc_logs(
@@ -384,6 +491,18 @@ class AdminBase(ServiceBase):
                 grpclib.const.Cardinality.UNARY_UNARY,
                 StatusRequest,
                 StatusReply,
+            ),
+            "/rolecall.v1.Admin/Call": grpclib.const.Handler(
+                self.__rpc_call,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                CallRequest,
+                CallReply,
+            ),
+            "/rolecall.v1.Admin/Assign": grpclib.const.Handler(
+                self.__rpc_assign,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                AssignRequest,
+                AssignReply,
             ),
             "/rolecall.v1.Admin/Logs": grpclib.const.Handler(
                 self.__rpc_logs,
