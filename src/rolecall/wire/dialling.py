@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from rolecall.core.errors import ConfigError
@@ -43,6 +43,8 @@ class Dialler:
         self._handshaker, self._roster, self._limits = handshaker, roster, limits
         self._on_established = on_established
         self.tls: ssl.SSLContext | None = None
+        self.connect: Callable[[str], Awaitable[Pipe]] | None = None
+        """What makes a connection, if not gRPC."""
         self._numbers = itertools.count(1)
         self._expected: dict[tuple[str, int], list[asyncio.Future[Link]]] = {}
 
@@ -50,7 +52,8 @@ class Dialler:
         """See `Exchange.dial`."""
         if name is not None and (link := self._roster.links.get(name)) is not None:
             return link
-        self._check_allowed(address)
+        if self.connect is None:
+            self._check_allowed(address)
         number, problem = next(self._numbers), ""
         for attempt in range(self._limits.dial_attempts):
             if attempt:
@@ -90,7 +93,7 @@ class Dialler:
 
     async def _attempt(self, intent: Intent) -> Link:
         async with asyncio.timeout(self._limits.handshake_s):
-            pipe = await connect(*parse_address(intent.address), self.tls)
+            pipe = await self._connect(intent.address)
             try:
                 link = await self._handshaker.dialled(pipe, intent)
             except BaseException as error:
@@ -100,6 +103,11 @@ class Dialler:
                 raise
         self._on_established(link, pipe)
         return link
+
+    async def _connect(self, address: str) -> Pipe:
+        if self.connect is not None:
+            return await self.connect(address)
+        return await connect(*parse_address(address), self.tls)
 
     async def _expect(self, peer: Peer) -> Link | None:
         """Return the link that `peer` makes, or None if it does not in time."""
@@ -126,6 +134,10 @@ class Dialler:
 
     # ---------------------------------------------------------------------------------------------- once more
 
+    def _is_near(self, address: str) -> bool:
+        """Return whether nothing but the absence of a process can be why a connection is refused there."""
+        return self.connect is not None or is_loopback(parse_address(address)[0])
+
     async def redial(self, link: Link) -> None:
         """Give a link another connection; end it when its peer does not want that, or is not there any more."""
         assert link.dialled is not None
@@ -142,7 +154,7 @@ class Dialler:
                     link.end("lost", refused.reason)
             except ConnectionRefusedError:
                 refusals += 1
-                if refusals >= _REFUSALS_MAX and is_loopback(parse_address(link.dialled)[0]):
+                if refusals >= _REFUSALS_MAX and self._is_near(link.dialled):
                     link.end("lost", f"nobody listens at {link.dialled} any more")
             except (Malformed, PipeClosed, OSError):
                 continue  # until the link has been without a connection for too long

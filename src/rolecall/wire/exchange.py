@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -105,7 +105,7 @@ class Exchange:
         tls = await asyncio.to_thread(server_context, self._tls) if self._tls is not None else None
         limits = self.limits
         listener = Listener(
-            self._accept,
+            self.accept,
             self.services,
             self.check_request,
             tls=tls,
@@ -129,7 +129,12 @@ class Exchange:
         """
         return await self._dialler.dial(address, name)
 
-    async def _accept(self, pipe: Pipe) -> None:
+    def connect_by(self, connect: Callable[[str], Awaitable[Pipe]]) -> None:
+        """Have connections made by a function that takes an address, in place of gRPC, to whatever address it takes."""
+        self._dialler.connect = connect
+
+    async def accept(self, pipe: Pipe) -> None:
+        """Take a connection that another node has made; `listen` sees to those that come by gRPC."""
         remote = pipe.remote
         try:
             async with asyncio.timeout(self.limits.handshake_s):
@@ -229,6 +234,15 @@ class Exchange:
             for link in self.links.values():
                 link.close(reason)
             await self._finish()
+
+    def abandon(self, reason: str) -> None:
+        """End without a word to anyone, as when the process is killed; for nodes that share one."""
+        self._closing = True
+        self._ticker.stop()
+        for link in self.links.values():
+            link.end("closed", reason)
+        for task in self._tasks:
+            task.cancel()
 
     async def _settle(self) -> None:
         try:
