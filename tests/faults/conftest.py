@@ -175,9 +175,11 @@ class Cluster:
         memory: int | None = None,
         cuts: Sequence[int] | None = None,
         limits: ExchangeLimits | None = None,
+        linked: bool = True,
         **relationships: str,
     ) -> None:
         self._names, self._memory, self._cuts, self._limits = names, memory, cuts, limits
+        self._linked = linked
         self._options = NodeOptions(relationships={name: Target((p,)) for name, p in relationships.items()})
         self._stack = AsyncExitStack()
         self._unseen: list[dict[str, Any]] = []
@@ -229,7 +231,7 @@ class Cluster:
             for other, theirs in self.links.items():
                 if other > name:  # one side dials, so that the proxy is in the way
                     theirs.meet({name: address})
-        for other, links in self.links.items():
+        for other, links in self.links.items() if self._linked else ():
             for name in self.links:
                 if other > name:
                     await links.exchange.dial(links._contacts[name], name)

@@ -536,12 +536,28 @@ def test_too_much_waiting_is_an_error_that_says_so() -> None:
 def test_too_many_bytes_waiting() -> None:
     left, right = pair(SMALL)
     left.send(call(0), [b"x" * 100_000])  # one may be larger
-    for frame in (call(1), call(0, caller="a/other"), Reply(1)):
-        with pytest.raises(LinkOverflow, match=r"100,000 bytes.*20,000.*outbox_bytes"):
+    for frame, allowed in ((call(1), "20,000"), (call(0, caller="a/other"), "20,000"), (Reply(1), "40,000")):
+        assert not left.has_room
+        with pytest.raises(LinkOverflow, match=rf"100,\d\d\d bytes.* {allowed} .*outbox_bytes"):
             left.send(frame, [b""])
     left.send(Ready("b", "f", "a"))  # control passes
     assert len(flow(left, right)) == 2
+    assert left.has_room
     left.send(call(1))
+
+
+def test_results_find_more_room_than_calls_and_all_else_still_more() -> None:
+    left, right = pair(SMALL)
+    left.send(call(0), [b"x" * 30_000])
+    left.send(Reply(1), [b"y" * 20_000])
+    for frame in (Reply(2), Item(2), call(1)):
+        with pytest.raises(LinkOverflow):
+            left.send(frame, [b""])
+    left.send(Cancelled(3))
+    left.send(Cancel(4), [b"z" * 10_000])
+    with pytest.raises(LinkOverflow, match=r"60,000"):
+        left.send(Cancelled(5))
+    assert len(flow(left, right)) == 4
 
 
 def test_queued_bytes_fall_as_they_are_sent() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from rolecall.runtime.remote_topics import WireSink
 from rolecall.runtime.wire_errors import to_wire
 from rolecall.wire import ArgsCodec, Segment, decode, encode, size_bytes
 from rolecall.wire import frames as f
+from rolecall.wire.limits import LinkOverflow
 
 if TYPE_CHECKING:
     from rolecall.runtime.network import Network
@@ -96,9 +97,7 @@ class Inbound:
         found.instance.require_allowed(caller, frame.channel)
         return found
 
-    def _submit(
-        self, dispatcher: Dispatcher, frame: f.Call, segments: Sequence[memoryview], *, promised: bool
-    ) -> None:
+    def _submit(self, dispatcher: Dispatcher, frame: f.Call, segments: Sequence[memoryview], *, promised: bool) -> None:
         args, kwargs = ArgsCodec.of(dispatcher.signature).decode(segments)
         future = asyncio.get_running_loop().create_future()
         deadline = inf if frame.remaining_s is None else anyio.current_time() + frame.remaining_s
@@ -113,7 +112,8 @@ class Inbound:
         )
         invocation.bytes = _bytes_of(segments)  # what `must_wait` was asked for, so that it is never parked here
         if frame.kind == "stream":
-            invocation.items = _WireItems(frame.window, partial(self._item, frame.id))
+            when_room = partial(self._network.when_room, self._peer)
+            invocation.items = _WireItems(frame.window, partial(self._item, frame.id), when_room)
         elif frame.kind == "start":
             invocation.reports = _WireReports(partial(self._progress, frame.id))
         self._running[frame.id] = invocation
@@ -144,7 +144,10 @@ class Inbound:
         self._send(f.Item(number), encode(item, where="item"))
 
     def _progress(self, number: int, report: Any) -> None:
-        self._send(f.Progress(number), encode(report, where="progress"))
+        try:
+            self._send(f.Progress(number), encode(report, where="progress"))
+        except LinkOverflow:  # of many reports the newest count, and the link is full
+            pass
 
     def _must_wait(self, dispatcher: Dispatcher, frame: f.Call, segments: Sequence[memoryview]) -> bool:
         if not dispatcher.must_wait(_bytes_of(segments)):
@@ -263,20 +266,30 @@ class _WireReports(Reports):
 class _WireItems(Items[Any]):
     """The items of a stream on their way to another node: as many as it gave credit for."""
 
-    def __init__(self, window: int, send: Any) -> None:
+    def __init__(
+        self, window: int, send: Callable[[Any], None], when_room: Callable[[Callable[[], None]], None]
+    ) -> None:
         super().__init__(window)
-        self._send, self._credit = send, window
-        self._granted: asyncio.Future[None] | None = None
+        self._send, self._when_room, self._credit = send, when_room, window
+        self._go_on: asyncio.Future[None] | None = None
 
     def grant(self, count: int) -> None:
         """Let so many more go."""
         self._credit += count
-        if self._granted is not None and not self._granted.done():
-            self._granted.set_result(None)
+        if self._go_on is not None and not self._go_on.done():
+            self._go_on.set_result(None)
 
     async def write(self, item: Any) -> None:
-        while self._credit <= 0:
-            self._granted = asyncio.get_running_loop().create_future()
-            await self._granted
+        while self._credit <= 0 or not self._sent(item):
+            self._go_on = asyncio.get_running_loop().create_future()
+            await self._go_on
         self._credit -= 1
-        self._send(item)
+
+    def _sent(self, item: Any) -> bool:
+        """Send an item; return False where the link has no room, and go on when it has."""
+        try:
+            self._send(item)
+        except LinkOverflow:
+            self._when_room(partial(self.grant, 0))
+            return False
+        return True

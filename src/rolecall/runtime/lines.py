@@ -3,6 +3,7 @@
 Messages of a line are numbered. Where a mailbox is full the receiver drops the message and answers "full"; from there
 on it takes nothing of that line but the message it refused, until it has it. The sender keeps what came back, and
 all that is sent later, until it hears "ready". So a full mailbox holds up its own senders only, and no link.
+A message that the link has no room for is kept in the same way, until it has.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from rolecall.core.errors import RolecallError
+from rolecall.wire.limits import LinkOverflow
 
 __all__ = ("InLine", "OutLine")
 
@@ -34,14 +36,24 @@ class Promiser(Protocol):
 class OutLine(Generic[M]):
     """The sending end: `send(message, order)` is called for each message when it is its turn.
 
-    It raises what keeps a message from being sent; for one that was kept, `failed` is called with that.
+    It raises `LinkOverflow` where the link has no room: the message is kept, and so are those after it, until what
+    `wait` was given is called. What else it raises keeps the message from being sent; for one that was kept, `failed`
+    is called with that.
     """
 
-    def __init__(self, send: Callable[[M, int], None], failed: Callable[[M, RolecallError], None]) -> None:
-        self._send, self._failed = send, failed
+    def __init__(
+        self,
+        send: Callable[[M, int], None],
+        failed: Callable[[M, RolecallError], None],
+        wait: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self._send, self._failed, self._wait = send, failed, wait
         self._next = 0
         self._returned: dict[int, M] = {}
+        self._due: list[int] = []
+        """Which of those that were returned go as soon as the link has room."""
         self._kept: deque[M] = deque()
+        self._waits = False
 
     @property
     def blocked(self) -> bool:
@@ -49,11 +61,10 @@ class OutLine(Generic[M]):
         return bool(self._returned)
 
     def submit(self, message: M) -> bool:
-        """Send a message now, or keep it while the other end is full; return whether it was sent."""
-        if self._returned or self._kept:
+        """Send a message now, or keep it while the other end is full or the link is; return whether it was sent."""
+        if self._returned or self._kept or not self._forward(message):
             self._kept.append(message)
             return False
-        self._forward(message)
         return True
 
     def refused(self, message: M, order: int) -> None:
@@ -66,10 +77,8 @@ class OutLine(Generic[M]):
         Of many messages that came back only some go at once: the others would come back again. The other end says
         "ready" after each that it takes, as long as there are later ones it has refused.
         """
-        for order in sorted(self._returned)[:BATCH]:
-            self._send(self._returned.pop(order), order)
-        while self._kept and not self._returned:
-            self._forward_kept(self._kept.popleft())
+        self._due = sorted(self._returned)[:BATCH]
+        self._go_on()
 
     def forget(self, message: M) -> bool:
         """Drop a message that was kept and has no number yet; return False when it has one and must be sent."""
@@ -78,15 +87,44 @@ class OutLine(Generic[M]):
         self._kept.remove(message)
         return True
 
-    def _forward_kept(self, message: M) -> None:
+    def _go_on(self) -> None:
+        while self._due:
+            order = self._due[0]
+            if not self._try(self._returned[order], order):
+                return
+            del self._due[0], self._returned[order]
+        while self._kept and not self._returned and self._forward_kept():
+            pass
+
+    def _forward_kept(self) -> bool:
+        message = self._kept[0]
         try:
-            self._forward(message)
+            if not self._forward(message):
+                return False
         except RolecallError as error:
             self._failed(message, error)
+        self._kept.popleft()
+        return True
 
-    def _forward(self, message: M) -> None:
-        self._send(message, self._next)
+    def _forward(self, message: M) -> bool:
+        if not self._try(message, self._next):
+            return False
         self._next += 1  # not for one that cannot be sent: the other end would wait for it for ever
+        return True
+
+    def _try(self, message: M, order: int) -> bool:
+        try:
+            self._send(message, order)
+        except LinkOverflow:
+            if not self._waits:
+                self._waits = True
+                self._wait(self._has_room)
+            return False
+        return True
+
+    def _has_room(self) -> None:
+        self._waits = False
+        self._go_on()
 
 
 class InLine:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rolecall.core.errors import NodeLost, RoleLost
@@ -33,6 +35,8 @@ _ANSWERS: dict[type, str] = {
     f.Subscribed: "subscribed",
 }
 """What takes an answer, at those who can be answered so."""
+_CAN_WAIT = frozenset({f.Call, f.Put, f.Event, f.Item, f.Progress, f.Reply})
+"""What those who send it keep while the link has no room, or do without."""
 
 
 class Wire(Protocol):
@@ -46,7 +50,13 @@ class Wire(Protocol):
     def on_frame(self, handler: Callable[[Any, Sequence[memoryview]], None]) -> None: ...
 
     def send(self, frame: Any, segments: Sequence[Segment] = ()) -> None:
-        """Queue a frame; it arrives once and in order while both sides live."""
+        """Queue a frame; it arrives once and in order while both sides live. Raises `LinkOverflow`."""
+
+    def when_room(self, go_on: Callable[[], None]) -> None:
+        """Call a function once, when there is room again after a `LinkOverflow`."""
+
+    def lose(self, reason: str) -> None:
+        """End the link; `Network.leave` follows."""
 
 
 class Network:
@@ -94,14 +104,31 @@ class Network:
         """Use a link to a node; what it sends is taken from now on."""
         self._links[peer] = link
         inbound = self._inbound[peer] = Inbound(self, peer)
-        for frame, segments in self._unlinked.pop(peer, _Waiting(peer)).frames:
-            link.send(frame, segments)
+        self._send_waiting(peer, link)
         link.on_frame = lambda frame, segments: self._received(peer, inbound, frame, segments)
+
+    def _send_waiting(self, peer: str, link: Wire) -> None:
+        """Send what has waited for a link, as far as it has room; what comes meanwhile goes after that."""
+        waiting = self._unlinked.get(peer)
+        if waiting is None or self._links.get(peer) is not link:
+            return
+        while waiting.frames:
+            try:
+                link.send(*waiting.frames[0])
+            except LinkOverflow:
+                link.when_room(partial(self._send_waiting, peer, link))
+                return
+            waiting.frames.popleft()
+        del self._unlinked[peer]
+        for go_on in waiting.room_wanted:
+            go_on()
 
     def leave(self, peer: str, why: str) -> None:
         """Take a node for lost, with all its roles."""
         self._links.pop(peer, None)
-        self._unlinked.pop(peer, None)
+        for frame, _ in self._unlinked.pop(peer, _Waiting(peer)).frames:
+            if isinstance(frame, f.Call | f.Put) and frame.id in self._asked:
+                self._asked[frame.id][0].never_left(frame.id)
         inbound = self._inbound.pop(peer, None)
         with self.node.directory.bulk():
             for role in [role for role, remote in self.roles.items() if remote.home == peer]:
@@ -113,16 +140,29 @@ class Network:
         """Send a frame to a node, now or when there is a link; to one that is lost, nothing goes.
 
         Raises:
-            LinkOverflow: too much waits for it already.
+            LinkOverflow: too much waits for it already; see `when_room`. Only for frames that can wait: a node that
+                does not even take the others is lost.
         """
         link = self._links.get(peer)
-        if link is not None:
-            link.send(frame, segments)
-        elif peer in self._unlinked:
+        if peer in self._unlinked:
             self._unlinked[peer].add(frame, segments)
+        elif link is not None:
+            try:
+                link.send(frame, segments)
+            except LinkOverflow as error:
+                if type(frame) in _CAN_WAIT:
+                    raise
+                asyncio.get_running_loop().call_soon(link.lose, f"it takes nothing any more: {error}")
         elif self._reach(peer):
             self._unlinked[peer] = _Waiting(peer)
             self._unlinked[peer].add(frame, segments)
+
+    def when_room(self, peer: str, go_on: Callable[[], None]) -> None:
+        """Call a function once, when there is room again for a node; never, if that is lost before."""
+        if peer in self._unlinked:
+            self._unlinked[peer].room_wanted.append(go_on)
+        elif peer in self._links:
+            self._links[peer].when_room(go_on)
 
     def number(self, asker: Any, peer: str) -> int:
         """Return the number of a new request to a node, whose answers go to `asker`."""
@@ -209,7 +249,8 @@ class _Waiting:
     """Frames for a node that there is no link to yet."""
 
     def __init__(self, peer: str) -> None:
-        self.frames: list[tuple[f.Frame, Sequence[Segment]]] = []
+        self.frames: deque[tuple[f.Frame, Sequence[Segment]]] = deque()
+        self.room_wanted: list[Callable[[], None]] = []
         self._peer, self._bytes = peer, 0
 
     def add(self, frame: f.Frame, segments: Sequence[Segment]) -> None:

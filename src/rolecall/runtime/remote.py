@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from rolecall.runtime.remote_topics import RemoteTopic
 from rolecall.runtime.wire_errors import from_wire
 from rolecall.wire import ArgsCodec, Segment, decode
 from rolecall.wire.frames import Call, CallKind, Cancel, Credit
+from rolecall.wire.limits import LinkOverflow
 
 if TYPE_CHECKING:
     from rolecall.runtime.network import Network
@@ -60,6 +61,10 @@ class RemoteRole:
         if topic.name not in self._topics:
             self._topics[topic.name] = RemoteTopic(self.network, self.id, self.home, topic)
         return self._topics[topic.name]
+
+    def when_room(self, go_on: Callable[[], None]) -> None:
+        """Call a function once, when the link to the role's node has room again."""
+        self.network.when_room(self.home, go_on)
 
     def box(self, inbox: Inbox[Any]) -> RemoteBox:
         """Return an inbox of the role."""
@@ -109,7 +114,7 @@ class RemoteChannel:
     # ------------------------------------------------------------------------------------------ sending
 
     def submit(self, invocation: Invocation) -> None:
-        """Send a message, or keep it while the other side is full; never waits.
+        """Send a message, or keep it while the other side is full or the link is; never waits.
 
         Raises:
             NodeLost: the other node is gone.
@@ -138,7 +143,7 @@ class RemoteChannel:
     def _line(self, caller: RoleId) -> OutLine[Invocation]:
         line = self._lines.get(caller)
         if line is None:
-            line = self._lines[caller] = OutLine(self._send, self._unsendable)
+            line = self._lines[caller] = OutLine(self._send, self._unsendable, self.instance.when_room)
         return line
 
     def _park(self, invocation: Invocation) -> None:
@@ -150,10 +155,6 @@ class RemoteChannel:
         number = self.instance.network.number(self, self.instance.home)
         self._under_way[number] = (invocation, order)
         given_up = not (segments := self._segments[invocation])
-        if not given_up:
-            invocation.state, invocation.worker = RUNNING, self
-            if self.kind == "task" and invocation.admission is None:
-                invocation.admission = asyncio.get_running_loop().create_future()
         if invocation.items is not None:
             invocation.items.on_read = lambda: self._grant(number)
         frame = Call(
@@ -169,9 +170,25 @@ class RemoteChannel:
         )
         try:
             self.instance.network.send(self.instance.home, frame, segments)
-        except RolecallError:
-            self._settle(number)
+        except RolecallError as error:
+            self._take_back(number, keep=isinstance(error, LinkOverflow))
             raise
+        if not given_up:
+            invocation.state, invocation.worker = RUNNING, self
+            if self.kind == "task" and invocation.admission is None:
+                invocation.admission = asyncio.get_running_loop().create_future()
+
+    def _take_back(self, number: int, *, keep: bool) -> None:
+        """Take note that a message could not be sent, now or at all."""
+        invocation, _ = self._under_way.pop(number)
+        self.instance.network.forget(number)
+        if not keep:
+            self._segments.pop(invocation, None)
+
+    def never_left(self, number: int) -> None:
+        """Take note that a message which was held for sent has not left this node, and will not."""
+        if number in self._under_way:
+            self._under_way[number][0].state = PARKED
 
     def _unsendable(self, invocation: Invocation, error: RolecallError) -> None:
         invocation.fail(error)

@@ -27,6 +27,11 @@ class _Message:
         self.caller, self.segments = caller, segments
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
+    def lose(self, error: RoleLost, effect: str) -> None:
+        """End the wait: the role is gone."""
+        if not self.future.done():
+            self.future.set_exception(type(error)(error.role, error.why, effect))
+
 
 class RemoteBox:
     """An inbox of a role on another node."""
@@ -65,6 +70,7 @@ class RemoteBox:
         found = self._under_way.pop(number, None)
         self._remote.network.forget(number)
         if found is not None:
+            self._kept[found[0]] = None
             self._line(found[0].caller).refused(*found)
 
     def ready(self, caller: RoleId) -> None:
@@ -72,24 +78,29 @@ class RemoteBox:
         if caller in self._lines:
             self._lines[caller].ready()
 
+    def never_left(self, number: int) -> None:
+        """Take note that a message which was held for sent has not left this node, and will not."""
+        if number in self._under_way:
+            self._kept[self._under_way.pop(number)[0]] = None
+            self._remote.network.forget(number)
+
     def close(self, error: RoleLost) -> None:
         """End every wait: the role is gone."""
-        for message in (*self._kept, *(message for message, _ in self._under_way.values())):
-            if not message.future.done():
-                message.future.set_exception(error.copied())
-        for number in self._under_way:
+        for message in self._kept:
+            message.lose(error, "none")
+        for number, (message, _) in self._under_way.items():
             self._remote.network.forget(number)
+            message.lose(error, "unknown")
         self._under_way.clear()
         self._kept.clear()
 
     def _line(self, caller: RoleId) -> OutLine[_Message]:
         line = self._lines.get(caller)
         if line is None:
-            line = self._lines[caller] = OutLine(self._send, self._unsendable)
+            line = self._lines[caller] = OutLine(self._send, self._unsendable, self._remote.when_room)
         return line
 
     def _send(self, message: _Message, order: int) -> None:
-        self._kept.pop(message, None)
         number = self._remote.network.number(self, self._remote.home)
         self._under_way[number] = (message, order)
         frame = f.Put(number, self._remote.id, self._name, message.caller, order)
@@ -98,6 +109,7 @@ class RemoteBox:
         except RolecallError:
             self._settle(number)
             raise
+        self._kept.pop(message, None)
 
     def _unsendable(self, message: _Message, error: RolecallError) -> None:
         if not message.future.done():

@@ -16,6 +16,7 @@ from rolecall.runtime.buffers import Admission
 from rolecall.runtime.wire_errors import from_wire
 from rolecall.wire import Segment, decode, size_bytes
 from rolecall.wire import frames as f
+from rolecall.wire.limits import LinkOverflow
 
 if TYPE_CHECKING:
     from rolecall.runtime.network import Network
@@ -47,8 +48,7 @@ class WireSink:
     def offer(self, source: RoleId, item: Any, size: int) -> Admission | None:
         """Send an event, or keep it; return its wait when its emitter must wait."""
         segments = self._network.encoded(item, self.where)
-        if self._credit > 0 and not self._kept:
-            self._forward(segments)
+        if self._credit > 0 and not self._kept and self._forward(segments):
             return None
         if self.overflow == "wait":
             return self._wait(segments)
@@ -61,11 +61,13 @@ class WireSink:
         """Let so many more go."""
         self._credit += count
         while self._credit > 0 and self._kept:
-            segments, waiting = self._kept.popleft()
+            segments, waiting = self._kept[0]
             try:
-                self._forward(segments)
+                if not self._forward(segments):
+                    return
             except RolecallError as error:
                 self._network.node.bury("event", self._role, self._topic, error)
+            self._kept.popleft()
             if waiting is not None and not waiting.done():
                 waiting.set_result(None)
 
@@ -85,9 +87,15 @@ class WireSink:
     def _withdraw(self, entry: _Kept) -> None:
         self._kept = deque(kept for kept in self._kept if kept is not entry)
 
-    def _forward(self, segments: list[Segment]) -> None:
-        self._network.send(self._peer, f.Event(self._number), segments)
+    def _forward(self, segments: list[Segment]) -> bool:
+        """Send an event; return False where the link has no room, and go on when it has."""
+        try:
+            self._network.send(self._peer, f.Event(self._number), segments)
+        except LinkOverflow:
+            self._network.when_room(self._peer, partial(self.grant, 0))
+            return False
         self._credit -= 1
+        return True
 
 
 class RemoteTopic:
@@ -105,15 +113,20 @@ class RemoteTopic:
         where = list(getattr(condition, "where", {}).items())
         name = self.declaration.name
         frame = f.Subscribe(number, self._role, name, sink.subscriber, where, sink.capacity, sink.overflow)
-        self._network.send(self._home, frame)
+        try:
+            self._network.send(self._home, frame)
+        except RolecallError:
+            self.detach(sink, tell=False)
+            raise
 
-    def detach(self, sink: Sink) -> None:
+    def detach(self, sink: Sink, *, tell: bool = True) -> None:
         """End the subscription of a sink."""
         number = self._sinks.pop(sink, None)
         if number is not None:
             self._network.forget(number)
             self._network.settled(number)
-            self._network.send(self._home, f.Unsubscribe(number))
+            if tell:
+                self._network.send(self._home, f.Unsubscribe(number))
 
     def close(self) -> None:
         """Expect no more events: the role is gone."""

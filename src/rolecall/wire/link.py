@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, TypeAlias
 
@@ -66,6 +67,7 @@ class Link:
         self._early: list[tuple[Frame, Sequence[memoryview]]] = []
         self._on_frame: FrameHandler | None = None
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        self._room_wanted: deque[Callable[[], None]] = deque()
 
     def __repr__(self) -> str:
         state = self.ended or ("connected" if self._pipe is not None else "disconnected")
@@ -105,6 +107,10 @@ class Link:
         if self.ended is None:
             self.session.send(frame, segments, urgent=urgent, compress=compress)
             self._wake()
+
+    def when_room(self, go_on: Callable[[], None]) -> None:
+        """Call a function once, when there is room again after a `LinkOverflow`; never, if the link ends before."""
+        self._room_wanted.append(go_on)
 
     async def drained(self, below_bytes: int = 1) -> None:
         """Wait until fewer than `below_bytes` wait to be sent, or the link has ended."""
@@ -193,6 +199,7 @@ class Link:
         if self._ack_timer is not None:
             self._ack_timer.cancel()
         self._early.clear()
+        self._room_wanted.clear()
         self._check_waiting()
         self._on_end(self, how, reason)
 
@@ -276,8 +283,17 @@ class Link:
             if chunk is None:
                 break
             self._pipe.write(chunk)
+        if self._room_wanted:
+            self._give_room()
         if self._waiting:
             self._check_waiting()
+
+    def _give_room(self) -> None:
+        """Have those go on who wait for room, each in turn; one that needs more comes again at the end."""
+        for _ in range(len(self._room_wanted)):
+            if not self._room_wanted or not self.session.has_room:
+                return
+            self._room_wanted.popleft()()
 
     def _check_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rolecall.wire.bulk_lane import BulkLane
 from rolecall.wire.extensions import Segment
-from rolecall.wire.frames import Frame, encode_frame
+from rolecall.wire.frames import Call, Event, Frame, Item, Progress, Put, Reply, encode_frame
 from rolecall.wire.heads import CONTROL, NORMAL, UNNUMBERED, Acks, entry_head
 from rolecall.wire.lanes import Lane, Outgoing, Taken, UnnumberedLane
 from rolecall.wire.limits import LinkOverflow
@@ -21,6 +21,11 @@ __all__ = ("Outbox",)
 
 _ENTRY_BYTES = 64  # what an entry takes in memory besides its bytes, about; and each of its segments
 _PATIENCE = 4  # chunks of small frames that bulk lets pass, when there is no end of them
+
+_TIMES: Final = {**dict.fromkeys((Call, Put, Event, Item, Progress), 1), Reply: 2}
+_TIMES_ELSE: Final = 3
+"""How often the limits a kind of frame may fill: what can wait leaves room to results, and all that to the rest, without
+which nothing would go on (`Full`, `Ready`, `Failed`, credits and the like)."""
 
 
 class Outbox:
@@ -64,21 +69,24 @@ class Outbox:
         """Queue a frame on its lane; raise `LinkOverflow` when too much is kept already."""
         head = encode_frame(frame)
         size = sum(map(len, segments)) if segments else 0
+        times = _TIMES.get(type(frame), _TIMES_ELSE)
         lane = CONTROL if urgent else LANES.get(type(frame), NORMAL)
         if size > self._limits.bulk_bytes or len(segments) > PIECE_SEGMENTS:
+            self._check_bulk(times)
             self._add_bulk(frame, head, segments, unpacked, size, whole=False)
         elif lane == NORMAL and self._bulk.flows and self._follows(frame):
+            self._check_bulk(times)
             self._add_bulk(frame, head, segments, unpacked, size, whole=True)
         else:
-            self._add_small(lane, entry_head(head, len(segments), unpacked), segments, size)
+            self._add_small(lane, entry_head(head, len(segments), unpacked), segments, size, times)
 
-    def _add_small(self, number: int, head: bytes, segments: Sequence[Segment], size: int) -> None:
+    def _add_small(self, number: int, head: bytes, segments: Sequence[Segment], size: int, times: int) -> None:
         lane = self._normal
         if number != NORMAL:
             lane = self._control if number == CONTROL else self._unnumbered
-        self._check_frames(len(lane.flying) + len(lane.waiting))
+        self._check_frames(len(lane.flying) + len(lane.waiting), times)
         if lane is self._normal:
-            self._check_bytes()
+            self._check_bytes(times)
         lane.push(Outgoing(head, segments, size + len(head) + _ENTRY_BYTES * (1 + len(segments))))
 
     def _follows(self, frame: Frame) -> bool:
@@ -95,8 +103,6 @@ class Outbox:
         *,
         whole: bool,
     ) -> None:
-        self._check_frames(self._bulk.frames)
-        self._check_bytes()
         if whole:
             size += len(head) + _ENTRY_BYTES * (1 + len(segments))
         else:
@@ -105,16 +111,30 @@ class Outbox:
         after = self._normal.end
         self._bulk.add(Parcel(head, segments, unpacked, size, whole, flows_of(frame), after))
 
-    def _check_frames(self, found: int) -> None:
-        if found >= self._limits.outbox_frames:
-            raise LinkOverflow(self._peer, "frames", found, self._limits.outbox_frames)
+    def _check_bulk(self, times: int) -> None:
+        self._check_frames(self._bulk.frames, times)
+        self._check_bytes(times)
 
-    def _check_bytes(self) -> None:
+    def _check_frames(self, found: int, times: int) -> None:
+        if found >= times * self._limits.outbox_frames:
+            raise LinkOverflow(self._peer, "frames", found, times * self._limits.outbox_frames)
+
+    def _check_bytes(self, times: int) -> None:
         # One frame may go beyond the limit, since otherwise one larger than it could never be sent.
+        if (found := self._payload_bytes) >= times * self._limits.outbox_bytes:
+            raise LinkOverflow(self._peer, "bytes", found, times * self._limits.outbox_bytes)
+
+    @property
+    def _payload_bytes(self) -> int:
         normal, bulk = self._normal, self._bulk
-        found = normal.waiting_bytes + normal.flying_bytes + bulk.waiting_bytes + bulk.flying_bytes
-        if (found := found + bulk.uncut_bytes) >= self._limits.outbox_bytes:
-            raise LinkOverflow(self._peer, "bytes", found, self._limits.outbox_bytes)
+        return normal.waiting_bytes + normal.flying_bytes + bulk.waiting_bytes + bulk.flying_bytes + bulk.uncut_bytes
+
+    @property
+    def has_room(self) -> bool:
+        """Whether any frame may be added."""
+        normal, frames = self._normal, self._limits.outbox_frames
+        fits = len(normal.flying) + len(normal.waiting) < frames and self._bulk.frames < frames
+        return fits and self._payload_bytes < self._limits.outbox_bytes
 
     def withdraw(self, call_id: int) -> bool:
         """Drop the large `Call` or `Put` of that id, if it cannot have arrived; return whether it was so."""

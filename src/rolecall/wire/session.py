@@ -31,9 +31,10 @@ class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
     wire: Limits = DEFAULT_LIMITS
     """What is accepted from the other side, and sent to it."""
     outbox_bytes: int = 1 << 30
-    """Bytes kept until the other side has them; one frame may go beyond. Control frames do not count."""
+    """Bytes kept until the other side has them; one frame may go beyond. Control frames do not count. Results may fill
+    it twice, and what others wait for and holds little (errors, `Full`, `Ready`, credits) three times."""
     outbox_frames: int = 65_536
-    """Frames kept until the other side has them, on each lane."""
+    """Frames kept until the other side has them, on each lane; the same holds for results and the rest."""
     bulk_bytes: int = 256 << 10
     """A larger payload goes by the bulk lane."""
     piece_bytes: int = 256 << 10
@@ -86,7 +87,7 @@ class Session:
         those of the same caller, role and channel, call, or subscription. `urgent` puts a small frame on the
         control lane. `compress` packs the payload with zstd, at once and in this thread.
 
-        Raises `LinkOverflow` when too much waits already (watch `queued_bytes`), and `LimitExceeded` or
+        Raises `LinkOverflow` when too much waits already (see `has_room`), and `LimitExceeded` or
         `Malformed` for a frame that the other side would refuse; nothing is queued then.
         """
         unpacked: Sequence[int] = ()
@@ -211,6 +212,11 @@ class Session:
     def idle(self) -> bool:
         """Whether everything sent has been acknowledged."""
         return not self._outbox.kept_frames
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a frame of any kind can be sent without `LinkOverflow`."""
+        return self._outbox.has_room
 
     @property
     def queued_bytes(self) -> int:
