@@ -68,8 +68,9 @@ from rolecall.core.topics import Topic, on
 if TYPE_CHECKING:
     from rolecall.core.tensors import Tensors
     from rolecall.fleet.app import After, Alias, App, Call, ElementSpec, Later, Limits, Node, Preset, RoleSpec, Topology
+    from rolecall.fleet.node_role import NodeRole, NodeStatus
     from rolecall.fleet.run import History, run, run_sync
-    from rolecall.runtime.native import Native
+    from rolecall.runtime.native import Native, RoleStatus
     from rolecall.sim.simulate import simulate
 
 __version__ = "0.1.0"
@@ -90,7 +91,8 @@ _LATER = {
         "RoleSpec",
         "Topology",
     ),
-    "rolecall.runtime.native": ("Native",),
+    "rolecall.runtime.native": ("Native", "RoleStatus"),
+    "rolecall.fleet.node_role": ("NodeRole", "NodeStatus"),
     "rolecall.fleet.run": ("History", "run", "run_sync"),
     "rolecall.sim.simulate": ("simulate",),
 }
@@ -136,6 +138,8 @@ __all__ = (
     "Native",
     "Node",
     "NodeLost",
+    "NodeRole",
+    "NodeStatus",
     "NotAChannel",
     "NotAllowed",
     "NotEncodable",
@@ -151,6 +155,7 @@ __all__ = (
     "RoleId",
     "RoleLost",
     "RoleSpec",
+    "RoleStatus",
     "RolecallError",
     "State",
     "Status",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import abstractmethod
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import anyio.lowlevel
@@ -14,27 +15,29 @@ import anyio.to_thread
 import msgspec
 
 from rolecall.core.channels import service, task
+from rolecall.core.context import caller
 from rolecall.core.errors import ConfigError, LifecycleError, NotEncodable, RoleLost
 from rolecall.core.ids import RoleId
 from rolecall.core.records import Metric
+from rolecall.core.role import Role
 from rolecall.core.topics import Topic
+from rolecall.fleet.app import App, Node, RoleSpec
 from rolecall.fleet.deployment import Deployment, deployment
-from rolecall.fleet.portable import ImportPolicy, received
-from rolecall.fleet.reports import Outgoing, Report, Reported, RoleEnded
+from rolecall.fleet.node_role import NodeRole
+from rolecall.fleet.portable import ImportPolicy, portable, received
+from rolecall.fleet.reports import Outgoing, Report, Reported, RoleEnded, RoleFailed
 from rolecall.fleet.structure import calls
 from rolecall.fleet.values import imported, plain
 from rolecall.runtime.directory import NATIVE
-from rolecall.runtime.endpoints import start_task
-from rolecall.runtime.native import Native
+from rolecall.runtime.endpoints import RoleProxy, start_task
 from rolecall.runtime.node import NodeOptions
 from rolecall.runtime.relations import Target
 
 if TYPE_CHECKING:
-    from rolecall.fleet.app import App
     from rolecall.fleet.links import Links
     from rolecall.runtime.instance import RoleInstance
 
-__all__ = ("Agent", "Deployed", "Order", "Roster", "managed_by")
+__all__ = ("Agent", "Chief", "Deployed", "Order", "Roster", "managed_by")
 
 logger = logging.getLogger(__name__)
 
@@ -64,23 +67,37 @@ class Roster(msgspec.Struct, frozen=True):
     contacts: dict[str, str]
 
 
-class Agent(Native):
+class Chief(Role):
+    """What an agent asks of its conductor."""
+
+    @service(allow="agents", concurrent=True)
+    @abstractmethod
+    async def announce(self, role: RoleId) -> None:
+        """Have all nodes know of a role that is new on the caller's; returns when they do."""
+
+
+class Agent(NodeRole):
     """Manages a node for a conductor, which is in its relationship `manager`.
 
-    `policy` says what an application may have imported here. `links` are set by whoever makes the node.
+    `policy` says what an application may have imported here.
     """
 
     reported = Topic(Report)
-    links: Links
 
-    def __init__(self, conductor: str, policy: ImportPolicy) -> None:
+    def __init__(self, conductor: RoleId, policy: ImportPolicy) -> None:
         super().__init__()
         self._conductor, self._policy = conductor, policy
-        self._app: App | None = None
         self._deployed: list[RoleInstance] = []
         self._turn = anyio.Lock()
         self._flows = False
         self._records = Outgoing()
+
+    @property
+    def linked(self) -> Links:
+        """The links of the node, which whoever makes it has set."""
+        if self.links is None:
+            raise LifecycleError(f"node {self._node.name!r} has no links yet.")
+        return self.links
 
     # ------------------------------------------------------------------------------------------ deploying
 
@@ -94,6 +111,7 @@ class Agent(Native):
         """
         async with self._turn:
             self._begin_reporting()
+            self._audit("deploy", application=order.application.get("name"))
             if self._app is not None:
                 raise LifecycleError(f"node {self._node.name!r} has the application {self._app.name!r} already.")
             await self._check(order.application)
@@ -103,13 +121,14 @@ class Agent(Native):
             self._host_all(order, deployed)
         return [Deployed(instance.id, instance.has_main) for instance in self._deployed]
 
-    async def _check(self, application: dict[str, Any]) -> None:
-        name = self._node.name
+    async def _check(self, application: dict[str, Any], source: str | None = None) -> None:
+        name, what = self._node.name, source or "an application"
         try:
-            self._policy.check(application, name)
-            await anyio.to_thread.run_sync(self._policy.check_origins, application, name)
+            self._policy.check(application, name, source)
+            await anyio.to_thread.run_sync(self._policy.check_origins, application, name, source)
         except ConfigError as error:
-            logger.warning("%s: refused an application of %s: %s", name, self._conductor, error)
+            logger.warning("%s: refused %s of %s: %s", name, what, caller(), error)
+            self._audit("deny", what=what, why=str(error))
             raise
 
     def _host_all(self, order: Order, deployed: Deployment) -> None:
@@ -140,26 +159,26 @@ class Agent(Native):
             for home, roles in roster.roles.items():
                 if home != self._node.name:
                     for role in roles:
-                        self.links.network.bind(role, home)
-        self.links.meet({home: at for home, at in roster.contacts.items() if home != self._node.name})
+                        self.linked.network.bind(role, home)
+        self.linked.meet({home: at for home, at in roster.contacts.items() if home != self._node.name})
 
     @service(allow="manager")
     async def lose_role(self, role: RoleId, why: str) -> None:
         """Take note that a role on another node has ended."""
-        self.links.network.unbind(role, RoleLost(role, why, "none"))
+        self.linked.network.unbind(role, RoleLost(role, why, "none"))
 
     @service(allow="manager")
     async def lose_node(self, node: str, why: str) -> None:
         """Take note that another node is gone."""
-        self.links.part(node, why)
+        self.linked.part(node, why)
 
     # ------------------------------------------------------------------------------------------ working
 
     @service(allow="manager", concurrent=True)
-    async def start(self, role: RoleId) -> None:
-        """Set a role up; returns when it is ready and its subscriptions are acknowledged."""
+    async def set_up(self, role: RoleId) -> None:
+        """Set a deployed role up; returns when it is ready and its subscriptions are acknowledged."""
         await self._instance(role).start()
-        await self.links.network.subscribed()
+        await self._heard()
 
     @task(allow="manager", concurrent=True)
     async def run_main(self, role: RoleId) -> None:
@@ -182,6 +201,25 @@ class Agent(Native):
         dispatcher = self._node.local_dispatcher(RoleId(call.role), call.channel)
         handle = await start_task(self._runtime, dispatcher, (), arguments)
         return await handle.result()
+
+    async def _admit(self, app: App, role: RoleId, spec: RoleSpec) -> None:
+        wanted = App(name=app.name, nodes={role.home: Node()}, roles={role.home: {role.name: spec}})
+        await self._check(portable(wanted), f"assign {role}")
+
+    async def _announce(self, instance: RoleInstance) -> None:
+        await super()._announce(instance)
+        await self._chief.announce(instance.id)
+
+    async def _heard(self) -> None:
+        await self.linked.network.subscribed()
+
+    def _tell_failed(self, role: RoleId, error: Exception) -> None:
+        failed = RoleFailed(role, self._policies.get(role), type(error).__name__, str(error))
+        self.report(failed)
+
+    @property
+    def _chief(self) -> Chief:
+        return cast(Chief, RoleProxy(self._runtime, self._conductor, Chief))
 
     # ------------------------------------------------------------------------------------------ ending
 
@@ -252,13 +290,6 @@ class Agent(Native):
             self._node.say("error", self.id, f"a record cannot be reported: {error}")
             return 0
         return len(records)
-
-    # ------------------------------------------------------------------------------------------ inside
-
-    def _require_app(self) -> App:
-        if self._app is None:
-            raise LifecycleError(f"node {self._node.name!r} has no application.")
-        return self._app
 
 
 def managed_by(conductor: str, configured: Mapping[str, Target]) -> Target:

@@ -93,6 +93,12 @@ class RoleSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=Tr
     extensions: Sequence[ClassRef] = field(default_factory=list)
     on_failure: OnFailure | None = None
 
+    def __portable__(self) -> RoleSpec:
+        """Return the same with classes and functions by their names, as other processes can take it."""
+        from rolecall.fleet.portable import portable_role
+
+        return portable_role(self)
+
 
 class Preset(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """What every role of a class gets, unless the role says otherwise."""

@@ -23,9 +23,9 @@ from rolecall.core.signatures import accepted_classes
 from rolecall.fleet import importing, structure
 from rolecall.fleet.app import Alias, App, ElementSpec, Later, RoleSpec, Target, Topology
 from rolecall.fleet.marks import KeyPath
+from rolecall.fleet.node_role import NodeRole
 from rolecall.fleet.relations import applies, relationships_of
 from rolecall.runtime.directory import NATIVE
-from rolecall.runtime.native import Native
 
 __all__ = ("check",)
 
@@ -87,7 +87,7 @@ class _Check:
             for name, spec in roles.items():
                 yield from self.role(spec, f"{node}/{name}", ("roles", node, name))
         if len(self.classes) == len(structure.role_ids(self.app)):
-            self.classes |= {f"{node}/{NATIVE}": declarations(Native) for node in self.app.nodes}
+            self.classes |= {f"{node}/{NATIVE}": declarations(NodeRole) for node in self.app.nodes}
             yield from self.relationships()
             yield from self.calls()
 

@@ -11,18 +11,28 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 import msgspec
 
+from rolecall.core.channels import service
+from rolecall.core.context import caller
 from rolecall.core.declarations import declarations
-from rolecall.core.errors import ApplicationFailed, CallerError, NodeLost, QuorumMissed, RolecallError
+from rolecall.core.errors import (
+    ApplicationFailed,
+    CallerError,
+    NodeLost,
+    NotAllowed,
+    QuorumMissed,
+    RemoteError,
+    RolecallError,
+)
 from rolecall.core.groups import Group
 from rolecall.core.ids import RoleId
 from rolecall.core.records import LogLine, Observer
 from rolecall.core.relationships import many
 from rolecall.core.role import Role
-from rolecall.fleet.agent import Agent, Order, Roster
+from rolecall.fleet.agent import Agent, Chief, Order, Roster
 from rolecall.fleet.course import Course, Ending, failure_of
 from rolecall.fleet.deployment import Deployment
 from rolecall.fleet.links import Links
-from rolecall.fleet.reports import Logged, Report, Reported, RoleEnded
+from rolecall.fleet.reports import Logged, Report, Reported, RoleEnded, RoleFailed
 from rolecall.fleet.structure import calls
 from rolecall.runtime.directory import NATIVE
 from rolecall.wire import decode, encode
@@ -53,7 +63,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     addresses: Mapping[str, str] = {}
 
 
-class Conductor(Role):
+class Conductor(Chief):
     """Conducts one run; its node has a link to each node of the application, whose agents are `agents`."""
 
     agents: Group[Agent] = many()
@@ -67,6 +77,8 @@ class Conductor(Role):
         self._heard: Counter[RoleId] = Counter()
         self._news = anyio.Event()
         self._closing = False
+        self._telling = anyio.Lock()
+        self._assigned: list[RoleId] = []
 
     async def conduct(self, joined: Callable[[], Coroutine[Any, Any, None]]) -> Ending:
         """Run the application from the moment that all nodes have joined to its end.
@@ -131,7 +143,7 @@ class Conductor(Role):
 
         async def start(role: RoleId) -> None:
             try:
-                await self._agent(role.home).start(role)
+                await self._agent(role.home).set_up(role)
             except Exception as error:
                 failed.append((role, error))
 
@@ -197,7 +209,10 @@ class Conductor(Role):
                 role = RoleId.of(node, name)
                 state = declarations(self._role_class(role)).state
                 if state is not None and role in found:
-                    self._ending.states[role] = _as(found[role], state.type, f"{role}: state")
+                    self._ending.states[role] = _as(found.pop(role), state.type, f"{role}: state")
+        self._ending.states.update(
+            {str(role): state for role, state in found.items()}
+        )  # of roles that were assigned: their classes are the nodes' own
 
     # ------------------------------------------------------------------------------------------ the end
 
@@ -246,10 +261,23 @@ class Conductor(Role):
         self._heard[agent] += len(report.records)
         self._news.set()
 
+    @service(allow="agents", concurrent=True)
+    async def announce(self, role: RoleId) -> None:
+        home = caller().home
+        if role.home != home:
+            raise NotAllowed(caller(), f"{self.id}.announce of {role}", "roles of that node")
+        self._assigned.append(role)
+        await self._told("bind", Roster({home: [role]}, {}))
+
     def _take(self, node: str, record: Reported) -> None:
         if isinstance(record, RoleEnded):
+            if record.role in self._assigned:
+                self._assigned.remove(record.role)
             if not self._closing:
                 self._tell("lose_role", record.role, record.why)
+        elif isinstance(record, RoleFailed):
+            error = RemoteError(record.kind, record.message, f"{record.role}.main")
+            self._course.fail(record.role, "main", error, record.policy)
         elif isinstance(record, Logged):
             _log(node, record)
         else:
@@ -260,13 +288,18 @@ class Conductor(Role):
         """Have all agents know something, soon."""
 
         async def tell() -> None:
+            await self._told(channel, *what)
+
+        cast("RoleInstance", self._host).spawn(tell, f"{self.id}: {channel}")
+
+    async def _told(self, channel: str, *what: Any) -> None:
+        """Have all agents know something, after what they were to know before."""
+        async with self._telling:
             try:
                 await self.agents.call(getattr(Agent, channel), *what)
             except RolecallError as error:
                 if not self._closing:
-                    self._say("warning", self.id, f"not every node could be told that {what[0]} is lost: {error}")
-
-        cast("RoleInstance", self._host).spawn(tell, f"{self.id}: {channel}")
+                    self._say("warning", self.id, f"not every node could be told ({channel} of {what[0]}): {error}")
 
     def _say(self, level: str, source: str, text: str) -> None:
         for observer in self._plan.observers:

@@ -40,10 +40,10 @@ class Course:
 
     # ------------------------------------------------------------------------------------------ failures
 
-    def tolerates(self, role: RoleId) -> bool:
-        """Say whether the application goes on without a role."""
-        spec = self._app.roles.get(role.home, {}).get(role.name)  # none: the node's own role
-        return ((spec.on_failure if spec is not None else None) or self._app.on_failure) == "continue"
+    def tolerates(self, role: RoleId, policy: str | None = None) -> bool:
+        """Say whether the application goes on without a role; `policy` is that of one that it does not name itself."""
+        spec = self._app.roles.get(role.home, {}).get(role.name)  # none: the node's own role, or one assigned
+        return (policy or (spec.on_failure if spec is not None else None) or self._app.on_failure) == "continue"
 
     def tolerates_node(self, node: str) -> bool:
         """Say whether the application goes on without a node: without each of its roles."""
@@ -58,9 +58,9 @@ class Course:
             raise failure_of(role, "setup", error)
         self._say("error", role, f"failed in setup: {error}")
 
-    def fail(self, role: RoleId, phase: str, error: Exception) -> None:
+    def fail(self, role: RoleId, phase: str, error: Exception, policy: str | None = None) -> None:
         """Take note that a routine of a role has failed."""
-        if self.tolerates(role):
+        if self.tolerates(role, policy):
             self._say("error", role, f"failed in {phase}: {type(error).__name__}: {error}")
         else:
             self.end(failure_of(role, phase, error))

@@ -11,8 +11,9 @@ from rolecall.core.declarations import combined, declarations
 from rolecall.core.ids import RoleId
 from rolecall.core.patterns import matches, natural_key
 from rolecall.core.topologies import neighbours
-from rolecall.fleet.app import Alias, App, ElementSpec, Later, RoleSpec, Topology
+from rolecall.fleet.app import Alias, App, ElementSpec, Later, Node, RoleSpec, Topology
 from rolecall.fleet.importing import load
+from rolecall.fleet.marks import Marks
 from rolecall.fleet.relations import relationships_of
 from rolecall.fleet.structure import role_ids
 from rolecall.fleet.values import imported
@@ -21,7 +22,7 @@ from rolecall.runtime.elements import ElementSource
 from rolecall.runtime.instance import Hosting
 from rolecall.runtime.relations import Target
 
-__all__ = ("Deployment", "deployment")
+__all__ = ("Deployment", "deployment", "one_more")
 
 
 class Deployment(msgspec.Struct, frozen=True):
@@ -46,6 +47,24 @@ def deployment(app: App, nodes: Iterable[str] | None = None) -> Deployment:
         hostings[node] = [_hosting(app, node, name, spec) for name, spec in roles.items()]
         relationships[node] = {name: graphs.relationships(RoleId(f"{node}/{name}")) for name in (*roles, NATIVE)}
     return Deployment(app, hostings, relationships)
+
+
+def one_more(app: App, role: RoleId, spec: RoleSpec) -> tuple[Hosting, dict[str, Target]]:
+    """Import and resolve a role that an expanded application gets while it runs.
+
+    Its relationships are those that the patterns of the application give to a role of its name.
+
+    Raises:
+        ConfigError: its name cannot be used, or something cannot be imported.
+        DeclarationError: its class is declared in a way that cannot work.
+    """
+    alone = App(name=app.name, nodes={role.home: Node()}, roles={role.home: {role.name: spec}})
+    alone.__dict__["marks"] = Marks(f"assign {role}")
+    expanded = alone.expanded(seed=app.seed)
+    search = msgspec.structs.replace(expanded, import_from=app.import_from)
+    search.__dict__["marks"] = Marks(f"assign {role}")
+    hosting = _hosting(search, role.home, role.name, expanded.roles[role.home][role.name])
+    return hosting, _Graphs(app).relationships(role)
 
 
 # ---------------------------------------------------------------------------------------------- roles

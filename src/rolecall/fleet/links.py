@@ -55,6 +55,12 @@ class Links:
         """Take note of where nodes listen; a link is made when there is something to send."""
         self._contacts.update(contacts)
 
+    @property
+    def contacts(self) -> dict[str, str]:
+        """Where nodes listen, as far as it is known here: what others said, and what those linked with say."""
+        linked = {name: link.peer.address for name, link in self.exchange.links.items()}
+        return {**self._contacts, **{name: at for name, at in linked.items() if at is not None}}
+
     def part(self, peer: str, why: str) -> None:
         """Take a node for lost, and have no more to do with it."""
         self._contacts.pop(peer, None)

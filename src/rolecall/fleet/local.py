@@ -14,6 +14,7 @@ from rolecall.core.records import LogLine, Observer
 from rolecall.fleet.app import Call
 from rolecall.fleet.course import Course, Ending
 from rolecall.fleet.deployment import Deployment
+from rolecall.fleet.node_role import NodeRole
 from rolecall.fleet.structure import calls
 from rolecall.fleet.values import imported
 from rolecall.runtime.directory import Directory
@@ -37,6 +38,7 @@ class LocalEngine:
         self._began_s = anyio.current_time()
         self._course = Course(self._app, self._say, stop)
         self._ending = Ending(returned={}, states={})
+        self._hosted: list[RoleInstance] = []
 
     async def run(self) -> Ending:
         """Run the application until it ends, is stopped or fails.
@@ -66,7 +68,8 @@ class LocalEngine:
 
     async def _open(self, name: str, tasks: Any) -> Node:
         """Open a node in a task of its own, so that the scopes of nodes do not nest."""
-        node = Node(name, self._directory, self._options(name), self._observers, began_s=self._began_s)
+        native = (NodeRole, {"app": self._app, "on_failed": self._assigned_failed})
+        node = Node(name, self._directory, self._options(name), self._observers, began_s=self._began_s, native=native)
         opened = anyio.Event()
 
         async def keep() -> None:
@@ -107,7 +110,9 @@ class LocalEngine:
     async def _deploy(self, nodes: list[Node]) -> None:
         """Host every role and start them side by side; return when all are ready."""
         with self._directory.bulk():
-            hosted = [node.host(hosting) for node in nodes for hosting in self._deployed.hostings[node.name]]
+            hosted = self._hosted = [
+                node.host(hosting) for node in nodes for hosting in self._deployed.hostings[node.name]
+            ]
         errors: list[tuple[RoleInstance, Exception]] = []
 
         async def start(instance: RoleInstance) -> None:
@@ -126,7 +131,8 @@ class LocalEngine:
 
     async def _work(self) -> None:
         """Start what is to be started and wait for the end the application asks for."""
-        started, mains = calls(self._app), [instance for instance in self._directory if instance.has_main]
+        living = [instance for instance in self._hosted if self._directory.get(instance.id) is instance]
+        started, mains = calls(self._app), [instance for instance in living if instance.has_main]
         self._course.begin(len(started) + len(mains))
         async with anyio.create_task_group() as tasks:
             for call in started:
@@ -157,6 +163,9 @@ class LocalEngine:
     def _arguments(self, call: Call) -> dict[str, Any]:
         given: dict[str, Any] = imported(call.with_, f"start {call.call}", tuple(self._app.import_from))
         return given
+
+    def _assigned_failed(self, role: RoleId, policy: str | None, error: Exception) -> None:
+        self._course.fail(role, "main", error, policy)
 
     def _main_ended(self, instance: RoleInstance, tasks: TaskGroup) -> Callable[[Exception | None], None]:
         async def fail(error: Exception) -> None:

@@ -10,13 +10,13 @@ import msgspec
 
 from rolecall.core.errors import ConfigError
 from rolecall.core.factories import factories
-from rolecall.fleet.app import App
+from rolecall.fleet.app import App, Node, RoleSpec
 from rolecall.fleet.app_file import written
 from rolecall.fleet.importing import load
 from rolecall.fleet.marks import KeyPath, Marks
 from rolecall.fleet.shapes import app_of
 
-__all__ = ("ImportPolicy", "modules", "portable", "received")
+__all__ = ("ImportPolicy", "modules", "portable", "portable_role", "received")
 
 _ELSEWHERE = "Put it into a module of its own and name it in the application, or run with the engine `local`"
 
@@ -32,9 +32,12 @@ class ImportPolicy(msgspec.Struct, frozen=True):
     directories: tuple[str, ...] = ()
     strict: bool = False
 
-    def check(self, tree: dict[str, Any], node: str) -> None:
-        """Raise `ConfigError` where an application names something for a node that may not be imported there."""
-        marks = Marks(f"app {tree.get('name')!r}")
+    def check(self, tree: dict[str, Any], node: str, source: str | None = None) -> None:
+        """Raise `ConfigError` where an application names something for a node that may not be imported there.
+
+        `source` is how the message names the application.
+        """
+        marks = Marks(source or f"app {tree.get('name')!r}")
         for path, name in _references(tree, node):
             if not self._allows(name):
                 raise marks.error(
@@ -46,11 +49,11 @@ class ImportPolicy(msgspec.Struct, frozen=True):
             if directory not in self.directories:
                 raise marks.error(("import_from",), f"node {node!r} does not import from {directory!r}")
 
-    def check_origins(self, tree: dict[str, Any], node: str) -> None:
+    def check_origins(self, tree: dict[str, Any], node: str, source: str | None = None) -> None:
         """Import what is named for a node, and raise `ConfigError` where it comes from elsewhere."""
         if not self.strict:
             return
-        marks = Marks(f"app {tree.get('name')!r}")
+        marks = Marks(source or f"app {tree.get('name')!r}")
         for path, name in _references(tree, node):
             found = load(name, marks.where(path))
             origin = getattr(found, "__module__", None)
@@ -82,6 +85,13 @@ def portable(app: App) -> dict[str, Any]:
     for path, name in _references(tree):
         _check_findable(name, path, app.marks)
     return tree
+
+
+def portable_role(spec: RoleSpec) -> RoleSpec:
+    """Return a role as `portable` makes data of it; raises as that does."""
+    alone = App(name="assign", nodes={"node": Node()}, roles={"node": {"role": spec}})
+    alone.__dict__["marks"] = Marks("assign")
+    return app_of(portable(alone), Marks("assign")).roles["node"]["role"]
 
 
 def received(tree: dict[str, Any]) -> App:

@@ -12,7 +12,7 @@ import msgspec
 from rolecall.core.ids import RoleId
 from rolecall.core.records import DeadLetter, LogLine, Metric, StatusChange
 
-__all__ = ("Logged", "Outgoing", "Report", "Reported", "RoleEnded")
+__all__ = ("Logged", "Outgoing", "Report", "Reported", "RoleEnded", "RoleFailed")
 
 WAITING_RECORDS = 100_000
 BATCH_RECORDS = 1_000
@@ -25,6 +25,15 @@ class RoleEnded(msgspec.Struct, frozen=True, tag="ended"):
     why: str
 
 
+class RoleFailed(msgspec.Struct, frozen=True, tag="failed"):
+    """The main routine of a role that was assigned has failed; `policy` is what its specification says of failures."""
+
+    role: RoleId
+    policy: str | None
+    kind: str
+    message: str
+
+
 class Logged(msgspec.Struct, frozen=True, tag="logged"):
     """What was logged in the process of the node by Python's own logging, with the name of the logger."""
 
@@ -33,7 +42,7 @@ class Logged(msgspec.Struct, frozen=True, tag="logged"):
     text: str
 
 
-Reported: TypeAlias = Metric | StatusChange | DeadLetter | LogLine | RoleEnded | Logged
+Reported: TypeAlias = Metric | StatusChange | DeadLetter | LogLine | RoleEnded | RoleFailed | Logged
 
 
 class Report(msgspec.Struct, frozen=True):

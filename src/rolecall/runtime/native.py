@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rolecall.runtime.instance import RoleInstance
     from rolecall.runtime.node import Node
 
-__all__ = ("Native", "Related", "RoleInfo", "RoleStatus")
+__all__ = ("MANAGER", "Native", "Related", "RoleInfo", "RoleStatus", "check_target")
 
 ENDED_ROLES = 100
 """How many of the roles that have ended a node remembers."""
@@ -167,7 +167,7 @@ class Native(Role):
         self._guard(role, relationship, how)
         where = role or RoleId(self._node.name)
         for target in targets:
-            _check_target(target, where, relationship)
+            check_target(target, where, relationship)
         there = self._node.patterns(role.name if role is not None else None, relationship)
         patterns = _merged(there, targets, how)
         self._set(role, relationship, Target(patterns))
@@ -265,7 +265,8 @@ def _merged(there: Iterable[str], targets: Iterable[str], how: How) -> tuple[str
     return tuple(targets)
 
 
-def _check_target(target: str, where: RoleId, relationship: str) -> None:
+def check_target(target: str, where: RoleId, relationship: str) -> None:
+    """Raise `RelationshipError` where a target of a relationship is neither a role id nor a pattern of them."""
     try:
         if target.count("/") == 1:
             matches(target, f"{where.home}/{NATIVE}")

@@ -229,6 +229,11 @@ class Node:
         found = self.target(role_name, relationship) if role_name else self.options.relationships.get(relationship)
         return found.patterns if found is not None else ()
 
+    def relate_all(self, role_name: str, targets: Mapping[str, Target]) -> None:
+        """Give a role that is to come here its relationships."""
+        own = {**self.options.role_relationships, role_name: targets}
+        self.options = msgspec.structs.replace(self.options, role_relationships=own)
+
     def relate(self, role_name: str | None, relationship: str, target: Target) -> None:
         """Have a relationship of a role name others from now on, or that of all roles but the native one.
 

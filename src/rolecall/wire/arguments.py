@@ -64,9 +64,15 @@ class ArgsCodec:
         """Return the arguments as segments, the bytes of arrays uncopied; see `rolecall.wire.encode`.
 
         Raises `WrongArgument` where they do not fit the signature in number or name, and `NotEncodable`,
-        which names the parameter, for one that cannot travel.
+        which names the parameter, for one that cannot travel. An argument that has a method `__portable__` may
+        replace itself by what can, of the same type.
         """
         self._check_names(len(args), kwargs)
+        try:
+            return pack((args, kwargs) if kwargs else (args,))
+        except FAILURES:
+            args = tuple(_portable(value) for value in args)
+            kwargs = {name: _portable(value) for name, value in kwargs.items()}
         try:
             return pack((args, kwargs) if kwargs else (args,))
         except FAILURES:
@@ -133,6 +139,11 @@ class ArgsCodec:
         name = self._names[int(match[1])] if positional else match[1]
         wrong = wrong.under(match[0], self._hints[name])
         raise WrongType(self._where(name, wrong.path), wrong.expected, wrong.found)
+
+
+def _portable(value: Any) -> Any:
+    replaced = getattr(type(value), "__portable__", None)
+    return value if replaced is None else replaced(value)
 
 
 def _given(values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -1,0 +1,80 @@
+"""The nodes of a run, or a single standing node, as those see them who operate them: the same on every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from rolecall.core.errors import ConfigError, nearest
+from rolecall.core.records import Observer
+
+if TYPE_CHECKING:
+    from rolecall.fleet.node_role import NodeRole
+
+__all__ = ("Management", "OnManagement")
+
+
+class Management:
+    """Reaches the native role of each node there is; for the event loop of the run alone.
+
+    `observers` get every record that comes after they were added. Setting `stop` ends the run in good order, or the
+    standing node. `audit` is called with what is done from outside: the event, and who, what and why by name.
+    """
+
+    def __init__(
+        self,
+        application: Callable[[], str | None],
+        names: Callable[[], Sequence[str]],
+        native: Callable[[str], NodeRole],
+        *,
+        observers: list[Observer],
+        stop: anyio.Event,
+        join: Callable[[str], Coroutine[Any, Any, None]] | None = None,
+        audit: Callable[..., None] = lambda event, **what: None,
+    ) -> None:
+        self._application, self._names, self._native, self._join = application, names, native, join
+        self.observers, self.stop, self.audit = observers, stop, audit
+
+    @property
+    def application(self) -> str | None:
+        """The name of the application that runs, if one does."""
+        return self._application()
+
+    @property
+    def names(self) -> list[str]:
+        """The nodes there are now."""
+        return list(self._names())
+
+    def node(self, name: str) -> NodeRole:
+        """Return the native role of a node, to call its services.
+
+        Raises:
+            ConfigError: there is no such node.
+        """
+        names = self.names
+        if name not in names:
+            raise ConfigError(
+                f"node {name!r}",
+                f"there is no such node.{nearest(name, names)}",
+                hint=f"The nodes are: {', '.join(names) or 'none'}",
+            )
+        return self._native(name)
+
+    def home(self, role: str) -> NodeRole:
+        """Return the native role of the node that a role is on; raises as `node` does."""
+        return self.node(role.partition("/")[0])
+
+    async def join(self, name: str) -> None:
+        """Start a node that the application has as `join: later`; return when its roles are ready.
+
+        Raises:
+            ConfigError: there is no such node, it is there already, or who operates it has to start it.
+        """
+        if self._join is None:
+            raise ConfigError(f"node {name!r}", "it is not started from here", hint="Start it with `rolecall node`")
+        await self._join(name)
+
+
+OnManagement = Callable[[Management], None]
