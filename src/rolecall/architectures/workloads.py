@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import rolecall as rc
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 else:
     AnyModel = Any
 
-__all__ = ("AnyModel", "client_data", "model_element", "test_element")
+__all__ = ("AnyModel", "client_data", "federation", "model_element", "test_element")
 
 
 def model_element(model: AnyModel) -> rc.ElementSpec:
@@ -71,3 +71,19 @@ def test_element(data: str | Dataset | Sequence[Dataset], test: str | Dataset | 
 
 def _is_model(model: Any) -> bool:
     return all(hasattr(model, name) for name in ("fit", "evaluate", "parameters")) and not hasattr(model, "state_dict")
+
+
+def federation(
+    name: str, server: Mapping[str, rc.RoleSpec], trainers: Sequence[rc.RoleSpec], rounds: int, seed: int | None
+) -> rc.App:
+    """Return an application of a node `server`, with a coordinator, and a node for each trainer."""
+    clients = {f"client{number}": {"trainer": spec} for number, spec in enumerate(trainers, 1)}
+    return rc.App(
+        name=name,
+        parameters={"rounds": rounds},
+        nodes={"server": rc.Node(), f"client[1-{len(trainers)}]": rc.Node()},
+        roles={"server": server, **clients},
+        relationships={"server": {"trainers": "client*/trainer"}},
+        start="server/coordinator.run",
+        seed=seed,
+    )

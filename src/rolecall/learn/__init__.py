@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from rolecall.learn.averaging import weighted_mean, weighted_metrics
+from rolecall.learn.averaging import mean_gradient, weighted_mean, weighted_metrics
 from rolecall.learn.data import DatasetInfo, datasets, load, register, shard, test_set
 from rolecall.learn.dataset import ArrayDataset, Dataset, as_float
+from rolecall.learn.inversion import invert
 from rolecall.learn.model import (
     Differentiable,
     Gradient,
@@ -12,6 +13,7 @@ from rolecall.learn.model import (
     Parametric,
     Predictable,
     Proximal,
+    ProximalModel,
     Scorable,
     Score,
     Trainable,
@@ -59,6 +61,7 @@ __all__ = (
     "PlanStep",
     "Predictable",
     "Proximal",
+    "ProximalModel",
     "ResNet8",
     "Rule",
     "Scorable",
@@ -75,9 +78,11 @@ __all__ = (
     "batches",
     "datasets",
     "discount",
+    "invert",
     "label_histogram",
     "load",
     "mapped",
+    "mean_gradient",
     "register",
     "sample",
     "screened",

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from rolecall.core.errors import CallerError
 from rolecall.core.tensors import Tensors
-from rolecall.learn.model import Score, Update
+from rolecall.learn.model import Gradient, Score, Update
 
-__all__ = ("weighted_mean", "weighted_metrics")
+__all__ = ("mean_gradient", "weighted_mean", "weighted_metrics")
 
 
 def weighted_mean(updates: Iterable[Update]) -> Tensors:
@@ -19,6 +19,12 @@ def weighted_mean(updates: Iterable[Update]) -> Tensors:
     """
     items = list(updates)
     return Tensors.mean((item.params for item in items), [item.samples for item in items])
+
+
+def mean_gradient(gradients: Iterable[Gradient]) -> Tensors:
+    """Return the mean gradient, each weighted by the samples behind it; sums in the order of `gradients`."""
+    items = list(gradients)
+    return Tensors.mean((item.values for item in items), [item.samples for item in items])
 
 
 def weighted_metrics(scores: Iterable[Score]) -> Score:

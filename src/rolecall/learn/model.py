@@ -17,6 +17,7 @@ __all__ = (
     "Parametric",
     "Predictable",
     "Proximal",
+    "ProximalModel",
     "Scorable",
     "Score",
     "Trainable",
@@ -145,6 +146,11 @@ class Proximal(Parametric, Protocol):
     ) -> Update:
         """Train as `fit` does, with `mu / 2 * ||w - params||^2` added to the loss; `mu=0` is `fit`."""
         ...
+
+
+@runtime_checkable
+class ProximalModel(Model, Proximal, Protocol):
+    """A model that can be trained near to where it began, and tested."""
 
 
 def stop_if_cancelled() -> None:
