@@ -22,7 +22,7 @@ import uvloop
 
 import rolecall as rc
 from rolecall.core.records import DeadLetter, LogLine
-from rolecall.fleet.links import Links
+from rolecall.runtime.links import Links
 from rolecall.runtime.instance import Hosting, RoleInstance
 from rolecall.runtime.network import Network
 from rolecall.runtime.node import Node, NodeOptions

@@ -7,7 +7,7 @@ import sys
 from collections.abc import AsyncIterator
 
 import rolecall as rc
-from rolecall.fleet.links import Links
+from rolecall.runtime.links import Links
 from rolecall.runtime.instance import Hosting
 from rolecall.runtime.network import Network
 from rolecall.runtime.node import Node

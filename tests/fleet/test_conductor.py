@@ -19,7 +19,7 @@ from rolecall.fleet import conductor as conductor_module
 from rolecall.fleet.conductor import Conductor, Plan
 from rolecall.fleet.course import Course, Ending
 from rolecall.fleet.deployment import Deployment, deployment
-from rolecall.fleet.links import Links
+from rolecall.runtime.links import Links
 from rolecall.fleet.node_process import NodeConfig, joined
 from rolecall.fleet.portable import ImportPolicy, portable
 from rolecall.runtime.directory import NATIVE

@@ -34,7 +34,7 @@ from rolecall.runtime.node import NodeOptions
 from rolecall.runtime.relations import Target
 
 if TYPE_CHECKING:
-    from rolecall.fleet.links import Links
+    from rolecall.runtime.links import Links
     from rolecall.runtime.instance import RoleInstance
 
 __all__ = ("Agent", "Chief", "Deployed", "Order", "Roster", "managed_by")

@@ -31,7 +31,7 @@ from rolecall.core.role import Role
 from rolecall.fleet.agent import Agent, Chief, Order, Roster
 from rolecall.fleet.course import Course, Ending, failure_of
 from rolecall.fleet.deployment import Deployment
-from rolecall.fleet.links import Links
+from rolecall.runtime.links import Links
 from rolecall.fleet.reports import Logged, Report, Reported, RoleEnded, RoleFailed
 from rolecall.fleet.structure import calls
 from rolecall.runtime.directory import NATIVE

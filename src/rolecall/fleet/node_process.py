@@ -13,7 +13,7 @@ import msgspec
 
 from rolecall.core.ids import RoleId
 from rolecall.fleet.agent import Agent, managed_by
-from rolecall.fleet.links import Links
+from rolecall.runtime.links import Links
 from rolecall.fleet.portable import ImportPolicy
 from rolecall.fleet.reports import Logged
 from rolecall.runtime.directory import NATIVE

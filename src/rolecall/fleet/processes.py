@@ -20,7 +20,7 @@ from rolecall.fleet.course import Course, Ending
 from rolecall.fleet.deployment import Deployment
 from rolecall.fleet.forking import ForkServer
 from rolecall.fleet.forkserver import Spawn
-from rolecall.fleet.links import Links
+from rolecall.runtime.links import Links
 from rolecall.fleet.node_process import ENTRY, NodeConfig
 from rolecall.fleet.output import Output
 from rolecall.fleet.portable import ImportPolicy, modules, portable

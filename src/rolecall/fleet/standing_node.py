@@ -13,7 +13,7 @@ import msgspec
 from rolecall.core.errors import RolecallError
 from rolecall.fleet.access import CONDUCTOR, LIMITS, Access
 from rolecall.fleet.agent import Agent, managed_by
-from rolecall.fleet.links import Links
+from rolecall.runtime.links import Links
 from rolecall.fleet.portable import ImportPolicy
 from rolecall.runtime.directory import NATIVE
 from rolecall.runtime.node import Node, NodeOptions
