@@ -22,8 +22,8 @@ import uvloop
 
 import rolecall as rc
 from rolecall.core.records import DeadLetter, LogLine
-from rolecall.runtime.links import Links
 from rolecall.runtime.instance import Hosting, RoleInstance
+from rolecall.runtime.links import Links
 from rolecall.runtime.network import Network
 from rolecall.runtime.node import Node, NodeOptions
 from rolecall.runtime.relations import Target

@@ -7,8 +7,8 @@ import sys
 from collections.abc import AsyncIterator
 
 import rolecall as rc
-from rolecall.runtime.links import Links
 from rolecall.runtime.instance import Hosting
+from rolecall.runtime.links import Links
 from rolecall.runtime.network import Network
 from rolecall.runtime.node import Node
 

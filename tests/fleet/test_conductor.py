@@ -19,11 +19,11 @@ from rolecall.fleet import conductor as conductor_module
 from rolecall.fleet.conductor import Conductor, Plan
 from rolecall.fleet.course import Course, Ending
 from rolecall.fleet.deployment import Deployment, deployment
-from rolecall.runtime.links import Links
 from rolecall.fleet.node_process import NodeConfig, joined
 from rolecall.fleet.portable import ImportPolicy, portable
 from rolecall.runtime.directory import NATIVE
 from rolecall.runtime.instance import Hosting
+from rolecall.runtime.links import Links
 from rolecall.runtime.node import Node, NodeOptions
 from rolecall.runtime.relations import Target
 from rolecall.wire.exchange import ExchangeLimits

@@ -34,8 +34,8 @@ from rolecall.runtime.node import NodeOptions
 from rolecall.runtime.relations import Target
 
 if TYPE_CHECKING:
-    from rolecall.runtime.links import Links
     from rolecall.runtime.instance import RoleInstance
+    from rolecall.runtime.links import Links
 
 __all__ = ("Agent", "Chief", "Deployed", "Order", "Roster", "managed_by")
 

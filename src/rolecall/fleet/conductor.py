@@ -31,10 +31,10 @@ from rolecall.core.role import Role
 from rolecall.fleet.agent import Agent, Chief, Order, Roster
 from rolecall.fleet.course import Course, Ending, failure_of
 from rolecall.fleet.deployment import Deployment
-from rolecall.runtime.links import Links
 from rolecall.fleet.reports import Logged, Report, Reported, RoleEnded, RoleFailed
 from rolecall.fleet.structure import calls
 from rolecall.runtime.directory import NATIVE
+from rolecall.runtime.links import Links
 from rolecall.wire import decode, encode
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ import msgspec
 
 from rolecall.core.ids import RoleId
 from rolecall.fleet.agent import Agent, managed_by
-from rolecall.runtime.links import Links
 from rolecall.fleet.portable import ImportPolicy
 from rolecall.fleet.reports import Logged
 from rolecall.runtime.directory import NATIVE
+from rolecall.runtime.links import Links
 from rolecall.runtime.node import Node, NodeOptions
 from rolecall.runtime.watchdog import Watchdog
 from rolecall.wire.exchange import ExchangeLimits

@@ -21,8 +21,8 @@ from rolecall.runtime.native import MANAGER, Native, Related, RoleInfo, RoleStat
 from rolecall.runtime.relations import Target
 
 if TYPE_CHECKING:
-    from rolecall.runtime.links import Links
     from rolecall.runtime.instance import Hosting, RoleInstance
+    from rolecall.runtime.links import Links
 
 __all__ = ("Contact", "LinkInfo", "NodeRole", "NodeStatus", "OnFailed", "Related", "RoleInfo", "RoleStatus")
 

@@ -20,13 +20,13 @@ from rolecall.fleet.course import Course, Ending
 from rolecall.fleet.deployment import Deployment
 from rolecall.fleet.forking import ForkServer
 from rolecall.fleet.forkserver import Spawn
-from rolecall.runtime.links import Links
 from rolecall.fleet.node_process import ENTRY, NodeConfig
 from rolecall.fleet.output import Output
 from rolecall.fleet.portable import ImportPolicy, modules, portable
 from rolecall.fleet.preloading import preloaded
 from rolecall.runtime.directory import NATIVE
 from rolecall.runtime.instance import Hosting
+from rolecall.runtime.links import Links
 from rolecall.runtime.node import Node, NodeOptions
 from rolecall.runtime.relations import Target
 from rolecall.wire.exchange import ExchangeLimits

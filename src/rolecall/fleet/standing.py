@@ -15,10 +15,10 @@ from rolecall.fleet.access import CONDUCTOR, LIMITS, LISTEN, Access
 from rolecall.fleet.conductor import Conductor, Plan
 from rolecall.fleet.course import Course, Ending
 from rolecall.fleet.deployment import Deployment
-from rolecall.runtime.links import Links
 from rolecall.fleet.portable import portable
 from rolecall.runtime.directory import NATIVE
 from rolecall.runtime.instance import Hosting
+from rolecall.runtime.links import Links
 from rolecall.runtime.node import Node, NodeOptions
 from rolecall.runtime.relations import Target
 from rolecall.wire.addresses import parse_address

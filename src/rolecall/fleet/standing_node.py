@@ -13,9 +13,9 @@ import msgspec
 from rolecall.core.errors import RolecallError
 from rolecall.fleet.access import CONDUCTOR, LIMITS, Access
 from rolecall.fleet.agent import Agent, managed_by
-from rolecall.runtime.links import Links
 from rolecall.fleet.portable import ImportPolicy
 from rolecall.runtime.directory import NATIVE
+from rolecall.runtime.links import Links
 from rolecall.runtime.node import Node, NodeOptions
 from rolecall.runtime.watchdog import Watchdog
 from rolecall.wire.addresses import parse_address
