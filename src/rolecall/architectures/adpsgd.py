@@ -14,7 +14,7 @@ import anyio
 import msgspec
 
 import rolecall as rc
-from rolecall.architectures.peer import Common, Worker, peers_app
+from rolecall.architectures.peer import Common, Replica, peers_app
 from rolecall.architectures.workloads import AnyModel
 from rolecall.core.tensors import Tensors
 from rolecall.learn import Dataset
@@ -106,7 +106,7 @@ class ExchangeAggregator(rc.Role):
         return self.state.params
 
 
-class ADPSGDWorker(Worker):
+class ADPSGDWorker(Replica):
     """Computes gradients while its aggregator, which holds the model, averages; they count when both have ended."""
 
     aggregator: ExchangeAggregator = rc.one()
@@ -150,5 +150,5 @@ def app(
         data,
         {"rounds": 300, "lr": 0.3, **common},
         beside={"aggregator": rc.RoleSpec(ExchangeAggregator, {"tries": tries, **mode})},
-        related={"neighbours": rc.Topology(topology, of="node*/aggregator")},
+        related={"aggregator": {"neighbours": rc.Topology(topology, of="node*/aggregator")}},
     )

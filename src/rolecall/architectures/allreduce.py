@@ -15,7 +15,7 @@ import msgspec
 import numpy.typing as npt
 
 import rolecall as rc
-from rolecall.architectures.peer import Common, Worker, peers_app
+from rolecall.architectures.peer import Common, Replica, peers_app
 from rolecall.architectures.workloads import AnyModel
 from rolecall.core.errors import WrongType
 from rolecall.core.tensors import Tensors
@@ -92,7 +92,7 @@ class AllReduceAggregator(rc.Role):
         return part.data
 
 
-class AllReduceWorker(Worker):
+class AllReduceWorker(Replica):
     """Holds a replica of the model, the same bits as all others, and makes a step with all of them when told to."""
 
     aggregator: AllReduceAggregator = rc.one()
@@ -143,7 +143,7 @@ def allreduce_app(
         data,
         {**defaults, **common},
         beside={"aggregator": rc.RoleSpec(aggregator)},
-        related={"members": "node*/aggregator"},
+        related={"aggregator": {"members": "node*/aggregator"}},
     )
     coordinator = rc.RoleSpec(StepCoordinator, {"rounds": app.parameters["rounds"]})
     return msgspec.structs.replace(

@@ -106,5 +106,5 @@ def app(
         model,
         data,
         {"rounds": 150, "lr": 0.3, **common},
-        related={"neighbours": rc.Topology(topology, of="node*/worker")},
+        related={"worker": {"neighbours": rc.Topology(topology, of="node*/worker")}},
     )

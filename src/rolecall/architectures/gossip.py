@@ -133,8 +133,8 @@ def app(
         GossipNode,
         model,
         data,
-        {"rounds": 150, "lr": 0.3, "local_steps": 2, **common},
+        {"rounds": 200, "lr": 0.1, **common},
         options={"period_s": period_s},
         beside={"aggregator": rc.RoleSpec(PushAggregator, {"fanout": fanout})},
-        related={"neighbours": rc.Topology(topology, of="node*/aggregator")},
+        related={"aggregator": {"neighbours": rc.Topology(topology, of="node*/aggregator")}},
     )

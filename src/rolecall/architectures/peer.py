@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, TypedDict
 
+import anyio
 import msgspec
 
 import rolecall as rc
-from rolecall.architectures.fedavg import Rounds, Tester
+from rolecall.architectures.roles import Rounds, Tester, Worker
 from rolecall.architectures.workloads import AnyModel, client_data, model_element, test_element
 from rolecall.core.errors import CallerError
 from rolecall.core.tensors import Tensors
 from rolecall.learn import Dataset, Differentiable, Gradient
 
-__all__ = ("Common", "Peer", "PeerState", "Worker", "peers_app", "require_finite")
+__all__ = ("Common", "Peer", "PeerState", "Replica", "peers_app", "require_finite")
 
 
 class PeerState(msgspec.Struct):
@@ -26,11 +26,11 @@ class PeerState(msgspec.Struct):
     params: Tensors | None = None
 
 
-class Worker(Rounds):
+class Replica(Rounds, Worker):
     """Holds a model, and makes steps of plain SGD on the local data.
 
     The batches of a node are one endless sequence, decided by its seed; `local_steps` of them are a round's. All
-    `test_every` rounds, and after the last, `after_round` is called, for testers to extend.
+    `test_every` rounds, and after the last, it reports, and `after_round` is called, for testers to extend.
     """
 
     model: Differentiable = rc.element()
@@ -41,7 +41,9 @@ class Worker(Rounds):
         self, rounds: int = 100, local_steps: int = 1, batch_size: int = 32, lr: float = 0.1, test_every: int = 10
     ) -> None:
         self.rounds, self.local_steps, self.test_every = rounds, local_steps, test_every
-        self.batch_size, self.lr, self.trained = batch_size, lr, 0
+        self.batch_size, self.lr = batch_size, lr
+        self.unreported: list[tuple[int, float]] = []  # samples and loss of each step since the last report
+        self.since_s: float | None = None
 
     @property
     def params(self) -> Tensors:
@@ -52,31 +54,33 @@ class Worker(Rounds):
 
     async def gradient(self, params: Tensors, step: int) -> Tensors:
         """Return the mean gradient at `params` of the node's batch number `step`, from 0."""
-        size = min(self.batch_size, len(self.data))
-        found = await self.compute(partial(self.batches, step=step), params, self.data, cost=size)
-        self.trained += found.samples
+        with self.at_work():
+            size = min(self.batch_size, len(self.data))
+            found = await self.compute(self.batch, params, step, cost=size)
+        self.unreported.append((found.samples, found.loss))
         return require_finite(found.values, f"{self.id}: the gradient of step {step}")
 
     async def descend(self, params: Tensors, round: int) -> Tensors:
         """Return `params` after the steps of a round, from 0."""
-        size = min(self.batch_size, len(self.data))
         steps = range(round * self.local_steps, (round + 1) * self.local_steps)
-        params, samples = await self.compute(self.steps, params, steps, cost=size * len(steps))
-        self.trained += samples
+        with self.at_work():
+            size = min(self.batch_size, len(self.data))
+            params, done = await self.compute(self.steps, params, steps, cost=size * len(steps))
+        self.unreported += done
         return require_finite(params, f"{self.id}: the model after the steps of round {round}")
 
-    def steps(self, params: Tensors, steps: range) -> tuple[Tensors, int]:
-        """Return `params` after these steps, and the samples they took; runs in a worker thread."""
-        samples = 0
+    def steps(self, params: Tensors, steps: range) -> tuple[Tensors, list[tuple[int, float]]]:
+        """Return `params` after these steps, and of each its samples and loss; runs in a worker thread."""
+        done = []
         for step in steps:
-            found = self.batches(params, self.data, step=step)
-            params, samples = params - self.lr * found.values, samples + found.samples
-        return params, samples
+            found = self.batch(params, step)
+            params = params - self.lr * found.values
+            done.append((found.samples, found.loss))
+        return params, done
 
-    @property
-    def batches(self) -> partial[Gradient]:
-        """The gradients of the node's batches, as a function of parameters, data and `step=`."""
-        return partial(self.model.gradient, batch_size=self.batch_size, seed=self.seed("batches"))
+    def batch(self, params: Tensors, step: int) -> Gradient:
+        """Return the gradient of batch number `step`; runs in a worker thread."""
+        return self.model.gradient(params, self.data, batch_size=self.batch_size, step=step, seed=self.seed("batches"))
 
     async def finish_round(self, params: Tensors) -> None:
         """Make `params` the node's model after one more round."""
@@ -85,14 +89,18 @@ class Worker(Rounds):
         await self.tell(self.state.round, params)
 
     async def tell(self, round: int, params: Tensors) -> None:
-        """Log what was done up to a round, from 1, and have the model tested, where it is time to."""
+        """Report what was done up to a round, from 1, and have the model tested, where it is time to."""
         if round % self.test_every == 0 or round == self.rounds:
-            self.log(round=round, trained=self.trained)
-            self.trained = 0
+            samples = sum(samples for samples, _ in self.unreported)
+            loss = sum(samples * loss for samples, loss in self.unreported) / max(1, samples)
+            self.unreported = []
+            now_s = anyio.current_time()
+            await self.report(round, samples, loss, self.since_s or now_s)
+            self.since_s = now_s
             await self.after_round(round, params)
 
 
-class Peer(Worker):
+class Peer(Replica):
     """Makes round after round at its own pace: derive, and say what a round is."""
 
     async def main(self) -> None:
@@ -115,7 +123,7 @@ def require_finite(params: Tensors, what: str) -> Tensors:
 class Common(TypedDict, total=False):
     """What the builders of these architectures take beside their own options.
 
-    `rounds`, `local_steps`, `batch_size`, `lr` and `test_every` are options of `Worker`. `data` is split among `nodes`
+    `rounds`, `local_steps`, `batch_size`, `lr` and `test_every` are options of `Replica`. `data` is split among `nodes`
     (10) by `partition` (`iid`), unless there is a data set for each. `test` is what every model is tested on: by
     default the test part of a named data set.
     """
@@ -133,21 +141,21 @@ class Common(TypedDict, total=False):
 
 def peers_app(
     name: str,
-    worker: type[Worker],
+    worker: type[Replica],
     model: AnyModel,
     data: str | Dataset | Sequence[Dataset],
     common: Common,
     *,
     options: Mapping[str, Any] | None = None,
     beside: Mapping[str, rc.RoleSpec] | None = None,
-    related: Mapping[str, Any] | None = None,
+    related: Mapping[str, Mapping[str, rc.Topology | str]],
 ) -> rc.App:
     """Build an application of equal nodes, `node1` and so on, each with a role `worker`; for the builders.
 
     Args:
         options: further options of the workers.
         beside: further roles that every node has.
-        related: the relationships of every node, by name.
+        related: the relationships of these roles of every node, by role.
     """
     shares = client_data(data, common.get("partition", "iid"), common.get("nodes"))
     tested = test_element(data, common.get("test"))
@@ -166,6 +174,6 @@ def peers_app(
         parameters={"rounds": workers_own["rounds"]},
         nodes={f"node[1-{len(shares)}]": rc.Node()},
         roles={**workers, "node*": dict(beside or {})},
-        relationships={"node*": dict(related or {})},
+        relationships={f"node*/{role}": dict(targets) for role, targets in related.items()},
         seed=common.get("seed"),
     )
