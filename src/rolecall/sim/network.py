@@ -127,6 +127,12 @@ class Pair:
         return allowed if path.bandwidth_bps is None else min(allowed, path.bandwidth_bps)
 
     @property
+    def in_flight_bytes(self) -> int:
+        """How much is under way when the narrowest stretch is never idle."""
+        narrowest = min((queue.bps for queue in (self._up, self._queue, self._down) if queue is not None), default=0.0)
+        return int(narrowest * self.latency_s / 8)
+
+    @property
     def cut(self) -> bool:
         """Whether nothing gets through at the moment."""
         network = self._network
