@@ -106,13 +106,12 @@ async def test_what_was_refused_waits_for_the_mailbox_and_the_link(cluster, unti
         assert not c.lost
 
 
-async def test_a_result_that_finds_no_room_is_an_error_at_its_caller(cluster) -> None:
+async def test_a_result_that_finds_no_room_is_an_error_at_its_caller(cluster, until) -> None:
     async with cluster("a", "b", limits=NARROW, store="a/store") as c, asyncio.timeout(10):
         store, client = await opened(c)
         store.gate.clear()
         calls = [asyncio.ensure_future(client.store.make(LARGE)) for _ in range(30)]
-        while len(c.instance("a/store").dispatchers["make"].running) < 30:
-            await asyncio.sleep(0)
+        await until(lambda: len(c.instance("a/store").dispatchers["make"].running) == 30)
         store.gate.set()
         results = await asyncio.gather(*calls, return_exceptions=True)
         errors = [result for result in results if not isinstance(result, bytes)]

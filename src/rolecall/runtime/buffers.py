@@ -12,7 +12,7 @@ from rolecall.core.errors import RolecallError, RoleLost
 from rolecall.core.ids import RoleId
 from rolecall.core.policies import MAILBOX_BYTES, EventOverflow
 
-__all__ = ("Admission", "Buffer", "Items", "admitted")
+__all__ = ("Admission", "Buffer", "Distant", "Items", "admitted")
 
 M = TypeVar("M")
 Wanted: TypeAlias = tuple[Hashable, RoleId | None]
@@ -62,6 +62,19 @@ class _Entry(Generic[M]):
         """Let the sender go on."""
         if self.admission is not None and not self.admission.done():
             self.admission.set_result(None)
+
+
+class Distant:
+    """A sender on another node, whose next message found no room here and is there again.
+
+    `promise` tells it that room is kept for the message; `probe` that it may send it again, as somebody waits for one.
+    """
+
+    __slots__ = ("probe", "promise", "size", "waiting")
+
+    def __init__(self, size: int, promise: Callable[[], None], probe: Callable[[], None]) -> None:
+        self.size, self.promise, self.probe = size, promise, probe
+        self.waiting = True
 
 
 class _Receipt(Generic[M]):
@@ -118,6 +131,9 @@ class Buffer(Generic[M]):
         self._items: deque[_Entry[M]] = deque()
         self._parked: deque[_Entry[M]] = deque()
         self._receipts: list[_Receipt[M]] = []
+        self._distant: deque[Distant] = deque()
+        self._distant_turn = True
+        self._promised = self._promised_bytes = 0
 
     def __len__(self) -> int:
         return len(self._items)
@@ -131,14 +147,14 @@ class Buffer(Generic[M]):
             return None
         if self.overflow == "latest":
             self._forget(source)
-        if self._parked or not self._has_room(entry):
+        if self._parked or self._distant or not self._has_room(entry.bytes):
             return self._overflow(entry)
         self._admit(entry)
         return None
 
-    def _has_room(self, entry: _Entry[M]) -> bool:
-        waiting = len(self._items)
-        return waiting == 0 or (waiting < self.capacity and self._bytes + entry.bytes <= self.capacity_bytes)
+    def _has_room(self, size: int) -> bool:
+        waiting, held = len(self._items) + self._promised, self._bytes + self._promised_bytes
+        return waiting == 0 or (waiting < self.capacity and held + size <= self.capacity_bytes)
 
     def _admit(self, entry: _Entry[M]) -> None:
         self._items.append(entry)
@@ -157,7 +173,7 @@ class Buffer(Generic[M]):
             entry.admission = asyncio.get_running_loop().create_future()
             self._parked.append(entry)
             return Admission(entry.admission, partial(self._withdraw, entry))
-        while not self._has_room(entry):
+        while not self._has_room(entry.bytes):
             self._discard(self._items[0])
         self._admit(entry)
         return None
@@ -168,10 +184,56 @@ class Buffer(Generic[M]):
             self._unpark()
 
     def _unpark(self) -> None:
-        while self._parked and self._has_room(self._parked[0]):
-            entry = self._parked.popleft()
-            self._admit(entry)
-            entry.let_go()
+        """Admit who waits for room: senders here and on other nodes in turn."""
+        while self._parked or self._distant:
+            distant = bool(self._distant) and (self._distant_turn or not self._parked)
+            if not self._has_room(self._distant[0].size if distant else self._parked[0].bytes):
+                return
+            self._distant_turn = not distant
+            if distant:
+                self._promise(self._distant.popleft())
+            else:
+                entry = self._parked.popleft()
+                self._admit(entry)
+                entry.let_go()
+
+    # ------------------------------------------------------------------------------------------ from other nodes
+
+    def take_in(self, source: RoleId, item: M, size: int, *, promised: bool) -> bool:
+        """Take an item of a sender on another node; return False where there is no room, and none was promised."""
+        entry = _Entry(source, self._key(item) if self._key is not None else None, item, size)
+        if any(receipt.accept(entry) for receipt in self._receipts):
+            return True
+        if not promised and (self._parked or self._distant or not self._has_room(size)):
+            return False
+        self._admit(entry)
+        return True
+
+    def wait(self, sender: Distant) -> None:
+        """Promise room to a sender elsewhere as soon as there is some; it is kept until `redeem`."""
+        self._distant.append(sender)
+
+    def leave(self, sender: Distant) -> None:
+        """Promise a sender nothing any more: it needs no room, or is gone."""
+        if sender.waiting:
+            self._distant.remove(sender)
+            sender.waiting = False
+            self._unpark()
+
+    def redeem(self, size: int) -> None:
+        """End a promise: what was promised room is here, or will not come; to be followed by `make_way`."""
+        self._promised -= 1
+        self._promised_bytes -= size
+
+    def make_way(self) -> None:
+        """Give the room there is to whoever waits for it."""
+        self._unpark()
+
+    def _promise(self, sender: Distant) -> None:
+        sender.waiting = False
+        self._promised += 1
+        self._promised_bytes += sender.size
+        sender.promise()
 
     # ------------------------------------------------------------------------------------------ taking
 
@@ -208,6 +270,8 @@ class Buffer(Generic[M]):
     async def _wait(self, receipt: _Receipt[M]) -> None:
         receipt.future = asyncio.get_running_loop().create_future()
         self._receipts.append(receipt)
+        for sender in self._distant:  # what is wanted may be what one of them has
+            sender.probe()
         try:
             await receipt.future
         finally:
@@ -239,7 +303,7 @@ class Buffer(Generic[M]):
         """Whether an item that is given back has had to give way meanwhile."""
         if self.overflow == "latest":
             return any(other.source == entry.source for other in self._items)
-        return self.overflow == "drop_oldest" and not self._has_room(entry)
+        return self.overflow == "drop_oldest" and not self._has_room(entry.bytes)
 
     def drain(self) -> list[tuple[RoleId, M]]:
         """Return and remove all there is, items that wait for room included."""
@@ -247,6 +311,7 @@ class Buffer(Generic[M]):
         self._items.clear()
         self._bytes = 0
         self.release()
+        self._unpark()
         return [(entry.source, entry.item) for entry in drained]
 
     # ------------------------------------------------------------------------------------------ ending
@@ -270,6 +335,8 @@ class Buffer(Generic[M]):
             if entry.admission is not None and not entry.admission.done():
                 entry.admission.set_exception(error.copied())
         self._parked.clear()
+        while self._distant:  # they come, and are told what happened
+            self._promise(self._distant.popleft())
 
 
 class Items(Generic[M]):

@@ -13,7 +13,7 @@ import anyio
 from rolecall.core.context import Handling
 from rolecall.core.errors import NotAllowed, RolecallError
 from rolecall.core.ids import RoleId
-from rolecall.runtime.buffers import Admission, Items
+from rolecall.runtime.buffers import Items
 from rolecall.runtime.calls import Invocation, Reports, portable
 from rolecall.runtime.dispatcher import Dispatcher
 from rolecall.runtime.lines import InLine
@@ -48,6 +48,7 @@ class Inbound:
         for number in list(self._sinks):
             self.unsubscribe(number)
         for line in self._lines.values():
+            line.withdraw()
             if (promised := line.redeem()) is not None:
                 promised.make_way()
 
@@ -166,36 +167,39 @@ class Inbound:
     # ------------------------------------------------------------------------------------------ inboxes and topics
 
     def put(self, frame: f.Put, segments: Sequence[memoryview]) -> None:
-        """Put a message into an inbox in its turn, and answer when it is in."""
+        """Put a message into an inbox in its turn, or answer that there is no room."""
         line = self._line(frame.caller, frame.to, frame.inbox)
         if not line.is_next(frame.order):
             self._send(f.Full(frame.id))
             return
+        promised = line.redeem()
         try:
-            admission = self._put(frame, segments)
+            if not self._put(frame, segments, line, promised=promised is not None):
+                self._send(f.Full(frame.id))
+                return
+            self._send(f.Admitted(frame.id))
         except RolecallError as error:
             self._send(f.Failed(frame.id, to_wire(error, f"{frame.to}.{frame.inbox}")))
-        else:
-            self._admit(frame.id, f"{frame.to}.{frame.inbox}", admission)
+        line.withdraw()
+        if promised is not None:
+            promised.make_way()
         if line.took():
             self._send(f.Ready(frame.to, frame.inbox, frame.caller))
 
-    def _put(self, frame: f.Put, segments: Sequence[memoryview]) -> Admission | None:
+    def _put(self, frame: f.Put, segments: Sequence[memoryview], line: InLine, *, promised: bool) -> bool:
         caller, to = RoleId(frame.caller), RoleId(frame.to)
         self._require_bound(caller, f"{to}.{frame.inbox}")
         end = self._network.node.local_inbox(to, frame.inbox)
+        if not segments:  # its sender has left, and the line goes on
+            return True
         item = decode(segments, end.declaration.type, where=f"{to}.{frame.inbox}: message")
-        return end.buffer.offer(caller, item, size_bytes(item))
-
-    def _admit(self, number: int, where: str, admission: Admission | None) -> None:
-        if admission is None:
-            self._send(f.Admitted(number))
-        else:
-            admission.future.add_done_callback(partial(self._admitted, number, where))
-
-    def _admitted(self, number: int, where: str, future: asyncio.Future[None]) -> None:
-        error = None if future.cancelled() else future.exception()
-        self._send(f.Admitted(number) if error is None else f.Failed(number, to_wire(error, where)))
+        size = size_bytes(item)
+        if end.buffer.take_in(caller, item, size, promised=promised):
+            return True
+        if line.asked is None:
+            ready = partial(self._send, f.Ready(frame.to, frame.inbox, frame.caller))
+            line.ask(end.buffer, size, ready)
+        return False
 
     def subscribe(self, frame: f.Subscribe) -> None:
         """Send the events of a topic to the peer from now on."""

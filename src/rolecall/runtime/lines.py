@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from rolecall.core.errors import RolecallError
+from rolecall.runtime.buffers import Buffer, Distant
 from rolecall.wire.limits import LinkOverflow
 
 __all__ = ("InLine", "OutLine")
@@ -136,6 +137,25 @@ class InLine:
         self.promised: Promiser | None = None
         """Who keeps room for the next message, once it had none."""
         self.promised_bytes = 0
+        self.asked: Distant | None = None
+        """How the next message waits for room in an inbox, which had none."""
+        self._inbox: Buffer[Any] | None = None
+
+    def ask(self, inbox: Buffer[Any], size: int, ready: Callable[[], None]) -> None:
+        """Have the sender of the next message hear "ready" when there is room for it, or somebody waits for one."""
+
+        def promise() -> None:
+            self.asked, self.promised, self.promised_bytes = None, inbox, size
+            ready()
+
+        self._inbox, self.asked = inbox, Distant(size, promise, ready)
+        inbox.wait(self.asked)
+
+    def withdraw(self) -> None:
+        """Want no more room for the next message: it is in, or will not come."""
+        asked, self.asked = self.asked, None
+        if asked is not None and self._inbox is not None:
+            self._inbox.leave(asked)
 
     def redeem(self) -> Promiser | None:
         """End the promise that there is room, if there is one; return who made it."""

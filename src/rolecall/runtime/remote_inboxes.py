@@ -45,7 +45,7 @@ class RemoteBox:
     def offer(self, caller: RoleId, item: Any) -> Admission:
         """Send a message of a role here; the wait ends when it is in the inbox.
 
-        A message that is on its way cannot be taken back: whoever leaves the wait does not know whether it is in.
+        Leaving the wait takes it back while it is kept here. One that is on its way may get in all the same.
         """
         where = f"{self._remote.id}.{self._name}: message"
         message = _Message(caller, self._remote.network.encoded(item, where))
@@ -118,6 +118,8 @@ class RemoteBox:
     def _withdraw(self, message: _Message) -> None:
         if self._line(message.caller).forget(message):
             self._kept.pop(message, None)
+        else:  # it has a number, so something must come; without a payload it is none
+            message.segments = []
 
     def _settle(self, number: int) -> _Message | None:
         found = self._under_way.pop(number, None)
