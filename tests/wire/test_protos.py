@@ -140,7 +140,7 @@ channel = grpc.insecure_channel(sys.argv[2])
 secret = bytes.fromhex(sys.argv[3])
 admin = admin_pb2_grpc.AdminStub(channel)
 hello = admin.Hello(admin_pb2.HelloRequest(name="test", nonce=b"n" * 16), timeout=20)
-assert (hello.node, hello.incarnation, list(hello.capabilities)) == ("a", 7, ["shm"]), hello
+assert (hello.node, hello.incarnation, list(hello.capabilities)) == ("a", 7, ["shm", "shared-memory"]), hello
 assert hello.proof == hmac.digest(secret, b"rolecall admin node" + b"n" * 16, "sha256")
 try:
     admin.Status(admin_pb2.StatusRequest(), timeout=20)

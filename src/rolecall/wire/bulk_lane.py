@@ -65,13 +65,13 @@ class BulkLane(Lane):
     def _cut(self) -> bool:
         """Cut the next entry; return whether there was one."""
         while (entry := next(self._cutting, None)) is None:
-            if not self._uncut:
+            if not self._uncut or not self._uncut[0].ready:
                 return False
             self._parcel = self._uncut.popleft()
             self._cutting = self._parcel.entries(self._piece_bytes)
         if entry.flows:  # it is the last
             self._parcel = None
-        self.uncut_bytes -= entry.size
+        self.uncut_bytes -= entry.size if entry.parcel is None else entry.parcel.size
         self.push(entry)
         return True
 
@@ -84,6 +84,7 @@ class BulkLane(Lane):
                 del self._uncut[index]
                 self.uncut_bytes -= parcel.size
                 self._leave(parcel.flows)
+                parcel.let_go()
                 return True
         if self._parcel is None or flow not in self._parcel.flows:
             return False
@@ -97,7 +98,35 @@ class BulkLane(Lane):
         arrived = super().acknowledge(received)
         for entry in arrived:
             self._leave(entry.flows)
+            if entry.parcel is not None:
+                entry.parcel.let_go()
         return arrived
+
+    def let_go(self) -> None:
+        """Hold no shared memory any more: the link has ended."""
+        for parcel in self._uncut:
+            parcel.let_go()
+        for entry in (*self.flying, *self.waiting):
+            if entry.parcel is not None:
+                entry.parcel.let_go()
+
+    def rewind(self) -> int:
+        """Have everything sent again, by the connection where there is no shared memory any more."""
+        count = super().rewind()
+        if any(entry.parcel is not None and entry.parcel.stranded for entry in self.waiting):
+            self._recut()
+        return count
+
+    def _recut(self) -> None:
+        # What waits has not arrived, as the other side has just said, and so may get other numbers.
+        entries, self.waiting, self.waiting_bytes = self.waiting, deque(), 0
+        self.resumed = self.base
+        for entry in entries:
+            if entry.parcel is None or not entry.parcel.stranded:
+                self.push(entry)
+                continue
+            for piece in entry.parcel.unshared().entries(self._piece_bytes):
+                self.push(piece)
 
     def _leave(self, flows: tuple[Flow, ...]) -> None:
         for flow in flows:

@@ -23,6 +23,7 @@ from rolecall.wire.pipe import Pipe, PipeClosed
 from rolecall.wire.roster import Roster
 from rolecall.wire.security import TlsFiles, check_listening, check_secret, client_context, server_context
 from rolecall.wire.session import Session
+from rolecall.wire.shared_memory import SharedMemory
 from rolecall.wire.suspicion import Suspicion
 from rolecall.wire.ticker import Ticker
 
@@ -57,12 +58,14 @@ class Exchange:
         check_request: Callable[[RecvRequest], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         check_secret(secret)
-        self.me, self.limits = me, limits or ExchangeLimits()
+        self.limits = limits or ExchangeLimits()
+        self.shared_memory = SharedMemory(self.limits.shared_memory)
+        self.me = msgspec.structs.replace(me, capabilities=(*me.capabilities, *self.shared_memory.capabilities))
         self._secret, self._tls = secret, tls
         self.services, self.check_request = list(services), check_request
         self._on_link, self._on_lost = on_link, on_lost
         self._roster = Roster(me, self.limits.links, replaces=self.limits.replaces)
-        self._handshaker = Handshaker(lambda: self.me, secret, self._roster, self._new_link)
+        self._handshaker = Handshaker(lambda: self.me, secret, self._roster, self._new_link, self.shared_memory)
         self._dialler = Dialler(self._handshaker, self._roster, self.limits, self._established)
         self._ticker = Ticker(self.limits.heartbeat_s, self._tick, self._stalled)
         self._listeners: list[Listener] = []
@@ -210,6 +213,7 @@ class Exchange:
     def _tick(self, now_s: float) -> None:
         for link in list(self._roster.links.values()):
             link.tick(now_s, self.limits.resume_s)
+        self.shared_memory.trim(now_s)
 
     def _stalled(self, late_s: float) -> None:
         for link in self._roster.links.values():
@@ -233,6 +237,7 @@ class Exchange:
             self._ticker.stop()
             for link in self.links.values():
                 link.close(reason)
+            self.shared_memory.close()
             await self._finish()
 
     def abandon(self, reason: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from rolecall.wire.session import SessionLimits
+from rolecall.wire.shared_limits import SharedMemoryLimits
 
 __all__ = ("ExchangeLimits",)
 
@@ -14,6 +15,8 @@ class ExchangeLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     session: SessionLimits = SessionLimits()
     """Those of each link."""
+    shared_memory: SharedMemoryLimits | None = SharedMemoryLimits()
+    """Those of the memory shared with nodes on the same machine; None to send everything instead."""
     links: int = 1_024
     """Links of this node."""
     connections: int = 2_048

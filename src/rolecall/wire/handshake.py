@@ -25,6 +25,7 @@ from rolecall.wire.nesting import check_depth
 from rolecall.wire.peers import LinkRefused, Peer, RefusedByPeer, printable
 from rolecall.wire.pipe import HANDSHAKE_LIMITS
 from rolecall.wire.security import new_nonce, proof_of, proves
+from rolecall.wire.shared_messages import Offer
 
 __all__ = (
     "PROTOCOLS",
@@ -79,9 +80,10 @@ class Confirm(_Step, frozen=True, kw_only=True, tag="confirm"):
 
 
 class Established(_Step, frozen=True, kw_only=True, tag="established"):
-    """The link is there; what has been received."""
+    """The link is there; what has been received, and where to ask for shared memory."""
 
     acks: Acks
+    shared_memory: Offer | None = None
 
 
 class Refused(_Step, frozen=True, kw_only=True, tag="refused"):
@@ -161,9 +163,9 @@ class Dialling(_Side):
         """Return the chunk that asks for the session."""
         return self._say(confirm, _DIALLER)
 
-    def established(self, segments: Sequence[memoryview]) -> Acks:
+    def established(self, segments: Sequence[memoryview]) -> Established:
         """Return what the other side has received of the session; raise `LinkRefused` or `Malformed`."""
-        return self._hear(segments, Established).acks
+        return self._hear(segments, Established)
 
 
 class Accepting(_Side):
@@ -189,9 +191,9 @@ class Accepting(_Side):
         self._check_proof(segments, _DIALLER, self._peer)
         return confirm
 
-    def established(self, acks: Acks) -> list[Segment]:
+    def established(self, acks: Acks, shared_memory: Offer | None = None) -> list[Segment]:
         """Return the chunk after which the session goes on."""
-        return self._say(Established(acks=acks))
+        return self._say(Established(acks=acks, shared_memory=shared_memory))
 
 
 def encode_refused(code: str, reason: str) -> list[Segment]:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from rolecall.wire.handshake import Accepting, Confirm, Dialling, encode_refused
+from rolecall.wire.handshake import Accepting, Confirm, Dialling, Established, encode_refused
 from rolecall.wire.heads import Acks
 from rolecall.wire.limits import Malformed
 from rolecall.wire.link import Link
@@ -17,6 +17,7 @@ from rolecall.wire.peers import LinkRefused, Peer, RefusedByPeer
 from rolecall.wire.pipe import Pipe
 from rolecall.wire.roster import Roster
 from rolecall.wire.security import certified_name
+from rolecall.wire.shared_memory import SharedMemory
 
 __all__ = ("Handshaker", "Intent", "LinkedAlready")
 
@@ -46,9 +47,15 @@ class Handshaker:
     """Does handshakes for one node; `me` says who it is, `make_link` makes a link that is not in the roster yet."""
 
     def __init__(
-        self, me: Callable[[], Peer], secret: bytes | None, roster: Roster, make_link: LinkFactory
+        self,
+        me: Callable[[], Peer],
+        secret: bytes | None,
+        roster: Roster,
+        make_link: LinkFactory,
+        shared_memory: SharedMemory,
     ) -> None:
         self._me, self._secret, self._roster, self._make_link = me, secret, roster, make_link
+        self._shared_memory = shared_memory
         self._turns: weakref.WeakValueDictionary[tuple[str, int], asyncio.Lock] = weakref.WeakValueDictionary()
 
     # ------------------------------------------------------------------------------------------------- dialling
@@ -79,10 +86,10 @@ class Handshaker:
             self._roster.check(peer, intent.address)
             if intent.link is None and self._roster.to(peer) is not None:
                 raise LinkedAlready(peer)
-            acks = await self._confirm(pipe, shake, peer, intent)
-            return self._carry(pipe, peer, intent, acks)
+            established = await self._confirm(pipe, shake, peer, intent)
+            return self._carry(pipe, peer, intent, established)
 
-    async def _confirm(self, pipe: Pipe, shake: Dialling, peer: Peer, intent: Intent) -> Acks:
+    async def _confirm(self, pipe: Pipe, shake: Dialling, peer: Peer, intent: Intent) -> Established:
         link = intent.link
         confirm = Confirm(
             session=intent.session,
@@ -99,14 +106,15 @@ class Handshaker:
                     raise LinkedAlready(peer) from None
                 raise
 
-    def _carry(self, pipe: Pipe, peer: Peer, intent: Intent, acks: Acks) -> Link:
+    def _carry(self, pipe: Pipe, peer: Peer, intent: Intent, established: Established) -> Link:
         link = intent.link
         if link is None:
             self._supersede(peer)
             link = self._make_link(peer, intent.session, intent.address)
+            self._shared_memory.connect(link, established.shared_memory)
         elif link.lost:
             raise LinkRefused(intent.address, "closing", f"the link has ended: {link.ended}")
-        link.attach(pipe, intent.connection, acks)
+        link.attach(pipe, intent.connection, established.acks)
         return link
 
     def _supersede(self, peer: Peer) -> None:
@@ -136,8 +144,10 @@ class Handshaker:
         pipe.write(shake.welcome())
         confirm = shake.confirmed(await pipe.receive())
         link = self._judged(peer, confirm, pipe.remote)
+        is_new = link.connection < 0
         link.detach("another connection has taken its place")
-        pipe.write(shake.established(link.session.acks))
+        offer = self._shared_memory.offer(link) if is_new else None
+        pipe.write(shake.established(link.session.acks, offer))
         link.attach(pipe, confirm.connection, confirm.acks)
         return link
 

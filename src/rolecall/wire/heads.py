@@ -9,6 +9,8 @@ It is MessagePack, `[acks, batches]`, and says whose the other segments of the c
   `[segments, frame, unpacked]`, where `unpacked` has the size of each segment once decompressed with zstd, or 0
   for one that is not compressed; or
   `[0, frame, unpacked, sizes]`: a frame whose payload follows in pieces, with the sizes of its segments; or
+  `[1, frame, nil, nil, [lease, segment, places]]`: a frame whose segments after the first are in shared memory, at
+  those places, each an offset and a size; or
   `[segments, nil]`: the next piece of it; or
   `[0, nil]`: the sender has thought better of it, and the frame is void.
 """
@@ -36,11 +38,13 @@ __all__ = (
     "Batch",
     "Entry",
     "Head",
+    "Shared",
     "batch_start",
     "decode_head",
     "entry_head",
     "head_start",
     "piece_head",
+    "shared_head",
 )
 
 UNNUMBERED, CONTROL, NORMAL, BULK = range(4)
@@ -61,6 +65,14 @@ class Acks(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
 Sizes: TypeAlias = Annotated[list[Id], Meta(max_length=1 << 20)]
 
 
+class Shared(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """Where a payload is in a segment of shared memory; the reader says so when it needs the lease no more."""
+
+    lease: Id
+    segment: Id
+    places: Annotated[list[tuple[Id, Id]], Meta(max_length=1 << 16)]
+
+
 class Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """One entry of a lane, as it arrives; see the module."""
 
@@ -68,6 +80,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     frame: Frame | None
     unpacked: Sizes | None = None
     sizes: Sizes | None = None
+    shared: Shared | None = None
 
 
 class Batch(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
@@ -103,6 +116,11 @@ def entry_head(frame: bytes, segments: int, unpacked: Sequence[int] = (), sizes:
 def piece_head(segments: int) -> bytes:
     """Return the entry of a piece; without segments, of one that voids the frame."""
     return entry_head(b"\xc0", segments)
+
+
+def shared_head(frame: bytes, shared: Shared) -> bytes:
+    """Return the entry of an encoded frame whose payload, but for its first segment, is in shared memory."""
+    return b"\x95\x01%b\xc0\xc0%b" % (frame, _encoder.encode(shared))
 
 
 def head_start(acks: Acks, batches: int) -> bytes:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from rolecall.wire.assembly import Assembly
 from rolecall.wire.compression import decompress_segments
 from rolecall.wire.frames import Failed, Frame, Subscribe, check_free_form
-from rolecall.wire.heads import BULK, CONTROL, NORMAL, UNNUMBERED, Acks, Batch, Entry
+from rolecall.wire.heads import BULK, CONTROL, NORMAL, UNNUMBERED, Acks, Batch, Entry, Shared
 from rolecall.wire.limits import Limits, Malformed
+
+if TYPE_CHECKING:
+    from rolecall.wire.shared_lane import SharedLane
 
 __all__ = ("Inbox", "Received")
 
@@ -22,13 +25,15 @@ _FREE_FORM = (Failed, Subscribe)
 class Inbox:
     """Takes batches of entries apart; `duplicates` counts entries that had come before."""
 
-    __slots__ = ("_assembly", "_expected", "_limits", "duplicates")
+    __slots__ = ("_assembly", "_expected", "_limits", "duplicates", "lane")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._expected = [0, 0, 0, 0]
         self._assembly: Assembly | None = None
         self.duplicates = 0
+        self.lane: SharedLane | None = None
+        """By which large payloads may come."""
 
     @property
     def acks(self) -> Acks:
@@ -42,6 +47,9 @@ class Inbox:
 
     def receive(self, batches: Sequence[Batch], payload: Sequence[memoryview]) -> Received:
         """Return the frames that are new and complete; `payload` is the segments of the chunk, without its head."""
+        for batch in batches:
+            if batch.lane == BULK:
+                self._find(batch)
         received: Received = []
         cursor = 0
         for batch in batches:
@@ -55,6 +63,17 @@ class Inbox:
         if cursor != len(payload):
             raise Malformed(f"A chunk has {len(payload)} segments of payload, where its head says {cursor}.")
         return received
+
+    def _find(self, batch: Batch) -> None:
+        """See that shared memory is there before anything is counted as received."""
+        for number, entry in enumerate(batch.entries, batch.first):
+            if entry.shared is None or number < self._expected[BULK]:
+                continue
+            if self.lane is None:
+                raise Malformed("A frame refers to shared memory, and this link has none.")
+            if entry.frame is None or entry.sizes or entry.unpacked or entry.segments != 1:
+                raise Malformed("A frame in shared memory comes whole, with one segment of its own.")
+            self.lane.find(entry.shared)
 
     def _known(self, batch: Batch) -> int:
         """Return how many of the entries have come before, and count the others."""
@@ -77,7 +96,14 @@ class Inbox:
             check_free_form(frame)
         if entry.unpacked:
             payload = decompress_segments(payload, entry.unpacked, self._limits)
+        if entry.shared is not None:
+            payload = [*payload, *self._shared(entry.shared, lane)]
         received.append((frame, payload))
+
+    def _shared(self, shared: Shared, lane: int) -> Sequence[memoryview]:
+        if lane != BULK or self.lane is None:
+            raise Malformed(f"A frame in shared memory came on lane {lane}.")
+        return self.lane.take(shared, self._limits)
 
     # -------------------------------------------------------------------------------------------------- pieces
 

@@ -15,6 +15,7 @@ from rolecall.wire.limits import LinkOverflow, Malformed
 from rolecall.wire.peers import Peer, printable
 from rolecall.wire.pipe import Pipe
 from rolecall.wire.session import Session
+from rolecall.wire.shared_lane import SharedLane, SharedMemoryLost
 from rolecall.wire.suspicion import Suspicion
 
 __all__ = ("Ending", "FrameHandler", "Link")
@@ -67,6 +68,7 @@ class Link:
         self._early: list[tuple[Frame, Sequence[memoryview]]] = []
         self._on_frame: FrameHandler | None = None
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+        self._lane: SharedLane | None = None
         self._room_wanted: deque[Callable[[], None]] = deque()
 
     def __repr__(self) -> str:
@@ -106,7 +108,7 @@ class Link:
         """Queue a frame; see `Session.send`, also for what it raises. On a link that has ended, do nothing."""
         if self.ended is None:
             self.session.send(frame, segments, urgent=urgent, compress=compress)
-            self._wake()
+            self.wake()
 
     def when_room(self, go_on: Callable[[], None]) -> None:
         """Call a function once, when there is room again after a `LinkOverflow`; never, if the link ends before."""
@@ -152,10 +154,18 @@ class Link:
         if pipe is None:
             return
         pipe.on_closed, pipe.on_writable = self._cut, self._pump
-        pipe.deliver(self._on_chunk, self._break, self.session.limits.wire)
+        pipe.deliver(self._on_chunk, self.violated, self.session.limits.wire)
         if pipe.closed is not None and self._pipe is pipe:
             self._cut(pipe.closed)
-        self._wake()
+        self.wake()
+
+    def share(self, lane: SharedLane) -> None:
+        """Have large payloads go by memory that both sides see, as long as that works."""
+        if self.ended is not None:
+            lane.close()
+            return
+        self._lane = lane
+        self.session.use(lane)
 
     def detach(self, reason: str) -> None:
         """Do without a connection, until the next `attach`."""
@@ -199,13 +209,17 @@ class Link:
         if self._ack_timer is not None:
             self._ack_timer.cancel()
         self._early.clear()
+        self.session.let_go()
+        if self._lane is not None:
+            self._lane.close()
         self._room_wanted.clear()
         self._check_waiting()
         self._on_end(self, how, reason)
 
     # -------------------------------------------------------------------------------------------------- ending
 
-    def _break(self, error: Malformed) -> None:
+    def violated(self, error: Malformed) -> None:
+        """End the link because its peer does not keep to the protocol, on the connection or beside it."""
         problem = f"it does not keep to the protocol: {error}"
         self.end("lost", problem, say=problem)
 
@@ -225,7 +239,12 @@ class Link:
     # ------------------------------------------------------------------------------------------------- reading
 
     def _on_chunk(self, segments: list[memoryview]) -> None:
-        for frame, payload in self.session.receive(segments):
+        try:
+            received = self.session.receive(segments)
+        except SharedMemoryLost as error:
+            self._do_without(str(error))
+            return
+        for frame, payload in received:
             if self.ended is not None:
                 return
             if type(frame) in _ABOUT_CONNECTION:
@@ -234,13 +253,18 @@ class Link:
                 self._hand_over(frame, payload)
                 if self._ack_timer is None:
                     self._ack_timer = self._loop.call_later(_ACK_DELAY_S, self._acknowledge)
-        self._wake()
+        self.wake()
+
+    def _do_without(self, reason: str) -> None:
+        """Have the payload that cannot be seen sent again, over another connection."""
+        if self._pipe is not None:
+            self._cut(reason)
 
     def _acknowledge(self) -> None:
         self._ack_timer = None
         if self._pipe is not None:
             self.session.ack_soon()
-            self._wake()
+            self.wake()
 
     def _about_connection(self, frame: Frame) -> None:
         if isinstance(frame, Heartbeat):
@@ -270,7 +294,8 @@ class Link:
 
     # ------------------------------------------------------------------------------------------------- writing
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Look soon whether something can be sent."""
         if not self._pumping:
             self._pumping = True
             self._loop.call_soon(self._pump)

@@ -16,6 +16,7 @@ from rolecall.wire.routing import LANES, flows_of
 
 if TYPE_CHECKING:
     from rolecall.wire.session import SessionLimits
+    from rolecall.wire.shared_lane import SharedLane
 
 __all__ = ("Outbox",)
 
@@ -31,13 +32,15 @@ which nothing would go on (`Full`, `Ready`, `Failed`, credits and the like)."""
 class Outbox:
     """Frames in lanes; control goes before normal, and normal before bulk, which gets one chunk in five."""
 
-    __slots__ = ("_bulk", "_control", "_limits", "_normal", "_passed", "_peer", "_unnumbered")
+    __slots__ = ("_bulk", "_control", "_limits", "_normal", "_passed", "_peer", "_unnumbered", "lane")
 
     def __init__(self, limits: SessionLimits, peer: str) -> None:
         self._limits, self._peer = limits, peer
         self._unnumbered, self._control, self._normal = UnnumberedLane(UNNUMBERED), Lane(CONTROL), Lane(NORMAL)
         self._bulk = BulkLane(limits.piece_bytes, limits.bulk_credit_bytes)
         self._passed = 0
+        self.lane: SharedLane | None = None
+        """By which large payloads go, as far as it takes them."""
 
     # ------------------------------------------------------------------------------------------------ counting
 
@@ -103,13 +106,16 @@ class Outbox:
         *,
         whole: bool,
     ) -> None:
+        shared = None
         if whole:
             size += len(head) + _ENTRY_BYTES * (1 + len(segments))
         else:
             self._limits.wire.check("segments", len(segments))
             self._limits.wire.check("message_bytes", size)
+            if self.lane is not None and not unpacked:
+                shared = self.lane.share(segments)
         after = self._normal.end
-        self._bulk.add(Parcel(head, segments, unpacked, size, whole, flows_of(frame), after))
+        self._bulk.add(Parcel(head, segments, unpacked, size, whole, flows_of(frame), after, shared))
 
     def _check_bulk(self, times: int) -> None:
         self._check_frames(self._bulk.frames, times)
@@ -139,6 +145,10 @@ class Outbox:
     def withdraw(self, call_id: int) -> bool:
         """Drop the large `Call` or `Put` of that id, if it cannot have arrived; return whether it was so."""
         return self._bulk.withdraw(("call", call_id))
+
+    def let_go(self) -> None:
+        """Hold no shared memory any more: nothing will be sent."""
+        self._bulk.let_go()
 
     # ------------------------------------------------------------------------------------------------ emptying
 

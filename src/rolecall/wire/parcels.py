@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from rolecall.wire.extensions import Segment
-from rolecall.wire.heads import entry_head, piece_head
+from rolecall.wire.heads import entry_head, piece_head, shared_head
 from rolecall.wire.lanes import Outgoing
 from rolecall.wire.routing import Flow
+
+if TYPE_CHECKING:
+    from rolecall.wire.shared_lane import Share
 
 __all__ = ("PIECE_SEGMENTS", "Parcel", "abandon")
 
@@ -20,7 +24,8 @@ PIECE_SEGMENTS = 1_000
 class Parcel(msgspec.Struct, frozen=True, gc=False):
     """A frame for the bulk lane; `size` counts the bytes of its payload, or all of it when it is `whole`.
 
-    It must not arrive before the normal lane has got as far as `after`, and keeps its `flows` on the bulk lane.
+    It must not arrive before the normal lane has got as far as `after`, and keeps its `flows` on the bulk lane. With a
+    `share`, its segments but the first go through shared memory, if that works out when its turn comes.
     """
 
     frame: bytes
@@ -30,9 +35,28 @@ class Parcel(msgspec.Struct, frozen=True, gc=False):
     whole: bool
     flows: tuple[Flow, ...]
     after: int
+    share: Share | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether its turn can come: its payload is in shared memory, or goes by the connection."""
+        return self.share is None or self.share.ready()
+
+    @property
+    def stranded(self) -> bool:
+        """Whether it is in shared memory that the other side cannot see any more."""
+        return self.share is not None and self.share.lost
+
+    def let_go(self) -> None:
+        """Hold its shared memory no longer."""
+        if self.share is not None:
+            self.share.let_go()
 
     def entries(self, piece_bytes: int) -> Iterator[Outgoing]:
         """Yield the entries that carry the frame; the last has its flows."""
+        if self.share is not None:
+            yield from self._shared(self.share, piece_bytes)
+            return
         if self.whole:
             head = entry_head(self.frame, len(self.segments), self.unpacked)
             yield Outgoing(head, self.segments, self.size, self.flows, self.after)
@@ -44,6 +68,23 @@ class Parcel(msgspec.Struct, frozen=True, gc=False):
             size = sum(map(len, piece))
             left -= size
             yield self._entry(piece_head(len(piece)), piece, size, last=not left)
+
+    def _shared(self, share: Share, piece_bytes: int) -> Iterator[Outgoing]:
+        shared = share.place()
+        if shared is None:
+            yield from self.unshared().entries(piece_bytes)
+            return
+        first = self.segments[:1]
+        head = shared_head(self.frame, shared)
+        parcel = msgspec.structs.replace(self, segments=first)
+        yield Outgoing(head, first, len(head) + len(first[0]), self.flows, self.after, parcel)
+
+    def unshared(self) -> Parcel:
+        """Return the same frame without shared memory."""
+        assert self.share is not None
+        segments = [self.segments[0], *self.share.parts()]
+        self.share.let_go()
+        return msgspec.structs.replace(self, segments=segments, share=None)
 
     def _entry(self, head: bytes, segments: Sequence[Segment], size: int, *, last: bool) -> Outgoing:
         return Outgoing(head, segments, size, self.flows, self.after) if last else Outgoing(head, segments, size)

@@ -7,7 +7,7 @@ was read, `disconnected` and `connected` tell of connections; it neither waits n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
@@ -19,6 +19,9 @@ from rolecall.wire.inbox import Inbox, Received
 from rolecall.wire.lanes import Taken
 from rolecall.wire.limits import DEFAULT_LIMITS, Limits, Malformed
 from rolecall.wire.outbox import Outbox
+
+if TYPE_CHECKING:
+    from rolecall.wire.shared_lane import SharedLane
 
 __all__ = ("Acks", "Session", "SessionLimits", "SessionStatistics")
 
@@ -75,6 +78,14 @@ class Session:
         self._unacked_frames = self._unacked_bytes = 0  # received, and the other side does not know it yet
         self._ack_due = False
         self._connections = self._resent = 0
+
+    def use(self, lane: SharedLane) -> None:
+        """From now on, have large payloads go and come through memory that both processes see."""
+        self._outbox.lane = self._inbox.lane = lane
+
+    def let_go(self) -> None:
+        """Hold no shared memory any more; nothing may be sent from now on."""
+        self._outbox.let_go()
 
     # ------------------------------------------------------------------------------------------------- sending
 
@@ -137,7 +148,8 @@ class Session:
         """Take the segments of a `Chunk`; return the frames that are new and complete, in order on each lane.
 
         Payloads are views of the segments, or for large ones of a buffer of their own, always read-only.
-        Raises `Malformed` or `LimitExceeded` when the other side does not keep to the protocol.
+        Raises `Malformed` or `LimitExceeded` when the other side does not keep to the protocol, and
+        `SharedMemoryLost`, with nothing received, when a payload cannot be seen: the connection must end then.
         """
         self._check()
         try:
