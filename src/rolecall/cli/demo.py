@@ -2,54 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rolecall import architectures
+from rolecall.architectures import CATALOGUE
 from rolecall.cli.options import Debug, Format, FormatOption, RunsDir, Seed
+from rolecall.cli.run import Engine
 from rolecall.core.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from rolecall.fleet.app import App
 
-__all__ = ("DEMOS", "Demo", "demo")
+__all__ = ("demo",)
 
 _SEED = 0
 
 
-@dataclass(frozen=True)
-class Demo:
-    """A packaged application and what it shows; its file is `rolecall/architectures/<name>.yaml`."""
-
-    name: str
-    shows: str
-
-    def load(self) -> App:
-        """Return the application."""
-        from rolecall.fleet.app import App
-
-        return App.load(Path(__file__).parents[1] / "architectures" / f"{self.name}.yaml")
-
-
-DEMOS = {
-    known.name: known
-    for known in (
-        Demo("fedavg", "federated averaging: ten clients with unlike shares of the digits learn one model"),
-    )
-}
-
-
 def demo(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Which demo; see --list.")] = "fedavg",
-    show_list: Annotated[
-        bool, typer.Option("--list", show_default=False, help="List the demos and exit.")
-    ] = False,
+    show_list: Annotated[bool, typer.Option("--list", show_default=False, help="List the demos and exit.")] = False,
     rounds: Annotated[
         int | None,
         typer.Option("--rounds", metavar="N", min=1, help="How many rounds; each demo has its own default."),
     ] = None,
+    engine: Engine = "local",
     seed: Seed = _SEED,
     format: FormatOption = Format.TEXT,
     runs_dir: RunsDir = Path("runs"),
@@ -68,22 +47,25 @@ def demo(
         _list(format)
         return
 
-    def load() -> App:
-        return _known(name).load()
-
     sets = () if rounds is None else (f"rounds={rounds}",)
-    attend(load, Settings(sets=sets, seed=seed, format=format, runs_dir=runs_dir, debug=debug))
+    attend(
+        lambda: _packaged(name),
+        Settings(engine=engine, sets=sets, seed=seed, format=format, runs_dir=runs_dir, debug=debug, judged=True),
+    )
 
 
-def _known(name: str) -> Demo:
-    if name not in DEMOS:
-        hint = f"{nearest(name, DEMOS).strip()} There are: {', '.join(DEMOS)}".strip()
+def _packaged(name: str) -> App:
+    """Return the application that lies beside an architecture."""
+    from rolecall.fleet.app import App
+
+    if name not in CATALOGUE:
+        hint = f"{nearest(name, CATALOGUE).strip()} There are: {', '.join(CATALOGUE)}".strip()
         raise ConfigError("rolecall demo", f"there is no demo {name!r}", hint=hint)
-    return DEMOS[name]
+    return App.load(Path(architectures.__file__).with_name(f"{name.replace('-', '_')}.yaml"))
 
 
 def _list(format: Format) -> None:
     from rolecall.cli.listing import show_rows
 
-    rows = [{"name": known.name, "shows": known.shows} for known in DEMOS.values()]
+    rows = [{"name": name, "shows": shows} for name, shows in CATALOGUE.items()]
     show_rows("demo", rows, format=format, headings=("demo", "what it shows"))

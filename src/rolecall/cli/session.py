@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from rolecall.observe.run_directory import RunDirectory
     from rolecall.observe.series import Series
 
-__all__ = ("Settings", "attend")
+__all__ = ("Settings", "attend", "let_go")
 
-_PACKAGED = re.compile(r"rolecall\.architectures\.(\w+)")
+_PACKAGED = re.compile(r"rolecall\.architectures\.(?!roles\b)(\w+)")  # roles that architectures share name none
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,7 @@ class Settings:
     data_dir: Path | None = None
     check: bool = False
     debug: bool = False
+    judged: bool = False  # find out what the models of the end are worth
 
 
 def attend(load: Callable[[], App], settings: Settings) -> None:
@@ -61,7 +62,7 @@ def attend(load: Callable[[], App], settings: Settings) -> None:
         if settings.format is Format.JSONL:
             stack.enter_context(redirect_stdout(sys.stderr))  # what roles print must not get among the events
         stack.callback(session.close)
-        stack.callback(lambda: _let_go(out) if session.output_closed else None)
+        stack.callback(lambda: let_go(out) if session.output_closed else None)
         stack.enter_context(reported(session.failed, debug=settings.debug))
         code = session.run(load)
     raise typer.Exit(int(ExitCode.OUTPUT_CLOSED if session.output_closed else code))
@@ -102,6 +103,8 @@ class _Session:
                 str(directory.path), f"the run could not be recorded ({self._lost})"
             ) from self._lost
         summary = _summary(history, plan, self._series)
+        if self._settings.judged:
+            summary = _judged(summary, history)
         self._draw(directory, plan)
         directory.finish(summary, history.final)
         self._show(lambda: self._reporter.finished(summary))
@@ -189,7 +192,7 @@ def _reporter(format: Format, out: TextIO) -> Reporter:
     return EventStream(out) if format is Format.JSONL else progress_for(out)
 
 
-def _let_go(out: TextIO) -> None:
+def let_go(out: TextIO) -> None:
     """Send what is left in a stream that nobody reads to nowhere; Python would complain at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, out.fileno())
@@ -232,6 +235,15 @@ def _architecture(app: App) -> str:
             if found := _PACKAGED.match(named):
                 return found[1]
     return app.name
+
+
+def _judged(summary: Summary, history: History) -> Summary:
+    """Add what the models of the end are worth."""
+    from rolecall.observe.outcome import outcome
+
+    found = outcome(history)
+    accuracy = summary.accuracy if found.accuracy is None else found.accuracy
+    return structs.replace(summary, accuracy=accuracy, consensus=found.consensus, solo=found.solo)
 
 
 def _summary(history: History, plan: Plan, series: Series) -> Summary:

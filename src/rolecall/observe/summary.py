@@ -27,7 +27,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """A run that has ended with a result. `digest` is a hash of the final parameters, None without any.
 
-    `returned` is what each start call returned, by its name (`server/coordinator.run`), as JSON knows it.
+    `returned` is what each start call returned, by its name (`server/coordinator.run`), as JSON knows it. A run that
+    was judged has `consensus` and `solo` (see `rolecall.observe.outcome`), and its `accuracy` is the judged one.
     """
 
     status: Status
@@ -37,6 +38,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     wall_s: float
     digest: str | None
     loss: float | None = None
+    consensus: float | None = None
+    solo: float | None = None
     name: str = ""
     engine: str = "local"
     seed: int | None = None

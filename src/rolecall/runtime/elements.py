@@ -18,7 +18,7 @@ from rolecall.runtime.element_files import require_savable, restored, save
 if TYPE_CHECKING:
     from rolecall.runtime.instance import RoleInstance
 
-__all__ = ("ElementSource", "load_elements", "save_elements")
+__all__ = ("ElementSource", "built", "load_elements", "save_elements")
 
 Spawn: TypeAlias = Callable[[Callable[[], Coroutine[Any, Any, None]], str], None]
 
@@ -37,6 +37,16 @@ class ElementSource(msgspec.Struct, frozen=True, kw_only=True):
     shared: str | None = None
     save: str | None = None
     restore: str | None = None
+
+
+def built(source: ElementSource, seed: int) -> Any:
+    """Return a new element outside any role, with the seed that roles get; what it restores from is left alone."""
+    options = dict(source.options)
+    if "seed" not in options and _takes_seed(source.make):
+        options["seed"] = seed
+    value = source.make(**options)
+    initialized = None if source.initialize is None else source.initialize(value)
+    return value if initialized is None else initialized
 
 
 async def load_elements(instance: RoleInstance) -> None:
