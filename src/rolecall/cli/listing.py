@@ -8,7 +8,7 @@ from typing import Any
 
 from rolecall.cli.options import Format
 
-__all__ = ("show_rows",)
+__all__ = ("aligned", "show_rows")
 
 
 def show_rows(
@@ -30,7 +30,7 @@ def show_rows(
         last = {"event": "finished", "terminal": True, "status": "ok", **(ending or {})}
         sys.stdout.writelines(line_of(line) for line in (*({"event": event, **row} for row in rows), last))
     else:
-        sys.stdout.write(_aligned([list(headings), *(_cells(row) for row in rows)]))
+        sys.stdout.write(aligned([list(headings), *(_cells(row) for row in rows)]))
     sys.stdout.flush()
 
 
@@ -50,7 +50,7 @@ def _cell(value: object) -> str:
             return str(value)
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> str:
+def aligned(lines: Sequence[Sequence[str]]) -> str:
     """Return cells as columns as wide as their widest cell, the last as long as it likes."""
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     widths[-1] = 0

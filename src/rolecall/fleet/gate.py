@@ -12,16 +12,19 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
+from rolecall.core.errors import ConfigError
+from rolecall.core.records import LogLine
 from rolecall.fleet.journal import Journal
+from rolecall.fleet.records import Record, publish
 from rolecall.wire.addresses import format_address
 from rolecall.wire.security import new_secret
 
 if TYPE_CHECKING:
-    from rolecall.fleet.management import Management
+    from rolecall.fleet.management import Management, OnManagement
     from rolecall.wire.grpc_server import Listener
     from rolecall.wire.pipe import Pipe
 
-__all__ = ("Gate",)
+__all__ = ("Gate", "attended")
 
 logger = logging.getLogger(__name__)
 
@@ -91,3 +94,41 @@ async def _no_links(pipe: Pipe) -> None:
 def _load() -> None:
     import rolecall.fleet.administration
     import rolecall.wire.grpc_server  # noqa: F401
+
+
+@asynccontextmanager
+async def attended(
+    name: str, engine: str, run_dir: str | None = None, on_record: Callable[[Record], None] = lambda record: None
+) -> AsyncIterator[OnManagement]:
+    """Have a run found and looked after while the body runs; give what is yielded to `run` as `on_management`.
+
+    `on_record` is called when it can be. Where that is not possible the run goes on, with a warning in its log.
+    """
+    tasks: list[asyncio.Task[None]] = []
+
+    def begin(management: Management) -> None:
+        tasks.append(asyncio.get_running_loop().create_task(serve(management)))
+
+    async def serve(management: Management) -> None:
+        journal = Journal()
+        management.observers.append(journal.record)
+        gate = Gate(lambda: management, journal, name)
+        try:
+            async with gate.open() as address:
+                nodes = tuple(management.names)
+                record = Record.of_this_process(
+                    "run", name, address, gate.secret, nodes=nodes, engine=engine, run_dir=run_dir
+                )
+                with publish(record):
+                    on_record(record)
+                    await asyncio.get_running_loop().create_future()
+        except (ConfigError, OSError) as error:
+            for observer in management.observers:
+                observer(LogLine(0.0, "warning", "rolecall", f"others cannot look after this run: {error}"))
+
+    try:
+        yield begin
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,248 @@
+"""Looking after nodes from outside: the client, the service, and the port on loopback, with real nodes behind it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import anyio
+import pytest
+
+import rolecall as rc
+from rolecall.core.errors import ConfigError, DeadlineExceeded, RolecallError
+from rolecall.core.records import Observer
+from rolecall.core.relationships import many
+from rolecall.fleet.client import Client, manage
+from rolecall.fleet.deployment import Deployment, deployment
+from rolecall.fleet.gate import Gate
+from rolecall.fleet.journal import Journal
+from rolecall.fleet.management import Management
+from rolecall.fleet.node_role import NodeRole
+from rolecall.runtime.directory import NATIVE, Directory
+from rolecall.runtime.instance import Hosting
+from rolecall.runtime.node import Node, NodeOptions
+from rolecall.runtime.relations import Target
+from rolecall.wire.peers import LinkRefused, Unreachable
+from rolecall.wire.security import new_secret
+
+HERE = Path(__file__).parent
+NAMES = ("n1", "n2")
+
+
+class Operator(rc.Role):
+    nodes: rc.Group[NodeRole] = many()
+
+
+APP = rc.App(
+    name="adding",
+    nodes={name: rc.Node() for name in NAMES},
+    roles={name: {"adder": rc.RoleSpec("managed_roles:Adder")} for name in NAMES},
+).expanded()
+
+
+@pytest.fixture(autouse=True)
+def deployed(monkeypatch: pytest.MonkeyPatch) -> Deployment:
+    """Find the roles, and return what two nodes with an adder each host."""
+    monkeypatch.syspath_prepend(HERE)
+    DEPLOYED.append(deployment(APP))
+    return DEPLOYED[-1]
+
+
+DEPLOYED: list[Deployment] = []
+
+
+@asynccontextmanager
+async def managed() -> AsyncIterator[Management]:
+    """Open two nodes with an adder each."""
+    directory = Directory()
+    own = {NATIVE: {"manager": Target(("desk/operator",))}}
+    observers: list[Observer] = []
+
+    def observe(record: Any) -> None:
+        for observer in observers:
+            observer(record)
+
+    async with AsyncExitStack() as stack:
+        for name in NAMES:
+            options = NodeOptions(role_relationships=own)
+            native = (NodeRole, {"app": APP})
+            node = await stack.enter_async_context(Node(name, directory, options, [observe], native=native))
+            for hosting in DEPLOYED[-1].hostings[name]:
+                await node.host(hosting).start()
+        known = {"operator": {"nodes": Target(tuple(f"{name}/node" for name in NAMES))}}
+        desk = await stack.enter_async_context(Node("desk", directory, NodeOptions(role_relationships=known)))
+        operator = desk.host(Hosting(id=rc.RoleId("desk/operator"), role_class=Operator))
+        await operator.start()
+
+        def native_of(name: str) -> NodeRole:
+            return cast(Operator, operator.role).nodes[rc.RoleId(f"{name}/node")]
+
+        yield Management(lambda: APP.name, lambda: NAMES, native_of, observers=observers, stop=anyio.Event())
+
+
+@asynccontextmanager
+async def served() -> AsyncIterator[tuple[Management, str, bytes]]:
+    async with managed() as management:
+        journal = Journal()
+        management.observers.append(journal.record)
+        gate = Gate(lambda: management, journal, "adding")
+        async with gate.open() as address:
+            yield management, address, gate.secret
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[Client]:
+    async with served() as (_, address, secret), manage(address, secret=secret) as client:
+        yield client
+
+
+async def test_who_is_there_and_what_runs() -> None:
+    async with connected() as client:
+        assert client.nodes == ["n1", "n2"]
+        assert client.application == "adding"
+        status = await client.status("n2")
+        assert (status.node, status.application) == ("n2", "adding")
+        assert [(role.role, role.class_path, role.status) for role in status.roles] == [
+            ("n2/node", "rolecall.fleet.node_role:NodeRole", "ready"),
+            ("n2/adder", "managed_roles:Adder", "ready"),
+        ]
+        assert [role.role for role in (await client.status("n1", "*/adder")).roles] == ["n1/adder"]
+        with pytest.raises(ConfigError, match=r"node 'n3': there is no such node. The nodes are: n1, n2"):
+            await client.status("n3")
+        with pytest.raises(ConfigError, match="Say which node; there are 2: n1, n2"):
+            await client.status()
+
+
+async def test_roles_are_called_with_plain_values() -> None:
+    async with connected() as client:
+        assert await client.call("n1/adder", "add", {"numbers": [1, 2]}) == 3
+        assert await client.call("n1/adder", "add", {"numbers": [4]}) == 7
+        assert await client.call("n2/adder", "add", {"numbers": []}) == 0
+        assert await client.call("n1/adder", "norm", {"point": {"x": 3, "y": 4.0}}) == 5.0
+        assert await client.call("n1/adder", "weights", {"size": 1000}) == {"all": {"w": "float32 [1000]"}}
+
+
+@pytest.mark.parametrize(
+    ("role", "channel", "arguments", "problem"),
+    [
+        ("n1/adder", "ad", {}, r"'ad' is not a channel of n1/adder .*Did you mean 'add'\?"),
+        ("n1/ader", "add", {}, r"There is no role 'n1/ader'. Did you mean 'n1/adder'\?"),
+        ("n9/adder", "add", {}, "node 'n9': there is no such node"),
+        ("n1/adder", "add", {}, "argument 'numbers' is missing"),
+        ("n1/adder", "add", {"numbers": ["a"]}, "expected int, found str"),
+        ("n1/adder", "norm", {"point": {"z": 1}}, "x"),
+        ("n1/adder", "secret", {}, "n1/node may not call n1/adder.secret"),
+        ("n1/adder", "count", {}, "stream"),
+    ],
+)
+async def test_a_call_that_cannot_be_made_says_why(role: str, channel: str, arguments: Any, problem: str) -> None:
+    async with connected() as client:
+        with pytest.raises(ConfigError, match=problem):
+            await client.call(role, channel, arguments)
+
+
+async def test_errors_of_roles_and_deadlines_are_told() -> None:
+    async with connected() as client:
+        with pytest.raises(RolecallError, match="ValueError: it went wrong"):
+            await client.call("n1/adder", "fail")
+        with pytest.raises(DeadlineExceeded, match=r"n1/adder.wait did not answer within 0.01 s"):
+            await client.call("n1/adder", "wait", deadline_s=0.01)
+        assert await client.call("n1/adder", "add", {"numbers": [1]}) == 1
+
+
+async def test_roles_are_assigned_and_stopped() -> None:
+    async with connected() as client:
+        adder = {"class": "managed_roles:Adder", "options": {"start": 10}}
+        assert await client.assign("more", adder, node="n2") == "n2/more"
+        assert await client.call("n2/more", "add", {"numbers": [1]}) == 11
+        asker = {"class": "managed_roles:Asker"}
+        assert await client.assign("asker", asker, node="n1", relationships={"adders": ["*/adder", "n2/more"]})
+        assert await client.call("n1/asker", "who") == ["n1/adder", "n2/adder", "n2/more"]
+        assert await client.stop("*/adder") == ["n1/adder", "n2/adder"]
+        assert await client.call("n1/asker", "who") == ["n2/more"]
+        assert await client.stop("n2/more") == ["n2/more"]
+        assert [role.role for role in (await client.status("n2")).ended] == ["n2/adder", "n2/more"]
+        with pytest.raises(ConfigError, match=r"There is no role '\*/adder'"):
+            await client.stop("*/adder")
+
+
+@pytest.mark.parametrize(
+    ("role", "problem"),
+    [
+        ({"class": "managed_roles:Ader"}, "Did you mean 'Adder'"),
+        ({"clas": "managed_roles:Adder"}, "role 'x'.*clas"),
+        ({"class": "managed_roles:Adder", "options": {"begin": 1}}, "begin"),
+    ],
+)
+async def test_a_role_that_cannot_be_assigned_says_why(role: Any, problem: str) -> None:
+    async with connected() as client:
+        with pytest.raises(ConfigError, match=problem):
+            await client.assign("x", role, node="n1")
+        assert [role.role for role in (await client.status("n1")).roles] == ["n1/node", "n1/adder"]
+
+
+async def test_a_role_that_fails_in_setup_is_gone() -> None:
+    async with connected() as client:
+        with pytest.raises(RolecallError, match="no setup today"):
+            await client.assign("x", {"class": "managed_roles:Broken"}, node="n1")
+        assert [(role.role, role.status) for role in (await client.status("n1")).ended] == [("n1/x", "failed")]
+
+
+async def test_the_log_is_read_and_followed() -> None:
+    async with connected() as client:
+        await client.call("n1/adder", "add", {"numbers": [3]})
+        await client.call("n2/adder", "add", {"numbers": [4]})
+        lines = [(line.source, line.text) async for line in client.logs("n1")]
+        assert lines == [("n1/adder", "sum=3")]
+        following = client.logs("*/adder", past=1, follow=True)
+        assert (await anext(following)).text == "sum=4"
+        await client.call("n1/adder", "add", {"numbers": [5]})
+        assert (await anext(following)).text == "sum=8"
+        await following.aclose()
+        with pytest.raises(ConfigError, match=r"There is no level 'warn'. Did you mean 'warning'"):
+            await anext(client.logs(level="warn"))
+
+
+async def test_stopping_everything_is_asked_for() -> None:
+    async with served() as (management, address, secret), manage(address, secret=secret) as client:
+        assert await client.stop() == []
+        assert management.stop.is_set()
+
+
+async def test_who_does_not_know_the_secret_is_refused() -> None:
+    denied: list[dict[str, Any]] = []
+    async with served() as (management, address, _):
+        management.audit = lambda event, **what: denied.append({"event": event, **what})
+        with pytest.raises(LinkRefused, match="another secret"):
+            async with manage(address, secret=new_secret()):
+                pass
+        async with manage(address) as client:
+            with pytest.raises(RolecallError, match="no valid 'rolecall-proof'"):
+                await client.status("n1")
+    assert [(what["event"], what["who"][:10]) for what in denied] == [("deny", "127.0.0.1:")]
+
+
+async def test_nobody_is_there_any_more() -> None:
+    async with served() as (_, address, secret):
+        pass
+    with pytest.raises(Unreachable, match="no node could be reached"):
+        async with manage(address, secret=secret):
+            pass
+
+
+async def test_a_service_that_goes_away_is_noticed() -> None:
+    async with AsyncExitStack() as stack:
+        async with served() as (_, address, secret):
+            client = await stack.enter_async_context(manage(address, secret=secret))
+        with pytest.raises(Unreachable, match="the connection ended"):
+            await client.status("n1")
+
+
+def test_it_takes_no_time_until_somebody_comes() -> None:
+    """What opens the port imports neither gRPC nor betterproto."""
+    code = "import sys, rolecall.fleet.gate; print(*[n for n in ('grpclib', 'betterproto') if n in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
