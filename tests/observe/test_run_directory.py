@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 from datetime import datetime
 from pathlib import Path
@@ -14,9 +15,7 @@ from rolecall.observe.summary import Failure, Summary
 
 NOW = datetime(2026, 5, 4, 13, 7, 9)
 ROLE = RoleId("server/coordinator")
-SUMMARY = Summary(
-    status="ok", architecture="fedavg", rounds=3, accuracy=0.9, wall_s=2.5, digest="ab", name="digits"
-)
+SUMMARY = Summary(status="ok", architecture="fedavg", rounds=3, accuracy=0.9, wall_s=2.5, digest="ab", name="digits")
 
 
 class Saved:
@@ -99,3 +98,19 @@ def test_where_nothing_can_be_written_the_message_names_the_option(tmp_path: Pat
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ConfigError, match=r"--runs-dir .*file: the run directory cannot be created"):
         create(tmp_path / "file")
+
+
+def test_a_full_disk_is_an_error_of_the_record(tmp_path: Path) -> None:
+    room = [30]
+
+    def charge(size: int) -> None:
+        room[0] -= size
+        if room[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    directory = RunDirectory(tmp_path, charge)
+    with pytest.raises(OSError, match="No space left"):
+        for _ in range(10):
+            directory.record(LogLine(0.0, "info", "a", "text"))
+    directory.close()
+    assert (tmp_path / "log.txt").read_text().count("\n") <= 1

@@ -15,6 +15,7 @@ from __future__ import annotations
 import platform
 import re
 import sys
+from collections.abc import Callable
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -40,10 +41,13 @@ class Saveable(Protocol):
 
 
 class RunDirectory:
-    """The directory of one run; open from the moment it is created until `close`."""
+    """The directory of one run; open from the moment it is created until `close`.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    `charge` is told how many characters are about to be written, and may raise `OSError`, as a full disk does.
+    """
+
+    def __init__(self, path: Path, charge: Callable[[int], None] = lambda size: None) -> None:
+        self.path, self._charge = path, charge
         self._metrics: TextIO = (path / "metrics.jsonl").open("w", encoding="utf-8")
         self._log: TextIO = (path / "log.txt").open("w", encoding="utf-8")
 
@@ -71,15 +75,18 @@ class RunDirectory:
     def record(self, record: Record) -> None:
         """Write one record to `metrics.jsonl` or `log.txt`, where it can be read at once."""
         if isinstance(record, Metric):
-            self._metrics.write(line_of(event_of(record)))
-            self._metrics.flush()
+            self._write(self._metrics, line_of(event_of(record)))
         else:
             self.log(record)
 
     def log(self, record: StatusChange | DeadLetter | LogLine) -> None:
         """Write one record to `log.txt`."""
-        self._log.write(f"{record.time_s:12.6f}  {_log_text(record)}\n")
-        self._log.flush()
+        self._write(self._log, f"{record.time_s:12.6f}  {_log_text(record)}\n")
+
+    def _write(self, file: TextIO, text: str) -> None:
+        self._charge(len(text))
+        file.write(text)
+        file.flush()
 
     def finish(self, summary: Summary, final: Saveable | None) -> None:
         """Write the final parameters, and how the run ended."""
@@ -114,9 +121,7 @@ class RunDirectory:
 def versions() -> dict[str, str]:
     """Return the versions that a result may depend on: Python, rolecall, and the number crunchers in use."""
     found = {"python": platform.python_version(), "rolecall": metadata.version("rolecall")}
-    found.update(
-        {name: str(sys.modules[name].__version__) for name in ("numpy", "torch") if name in sys.modules}
-    )
+    found.update({name: str(sys.modules[name].__version__) for name in ("numpy", "torch") if name in sys.modules})
     return found
 
 

@@ -14,6 +14,7 @@ from rolecall.core.costs import Flops
 from rolecall.core.errors import ConfigError, RolecallError
 from rolecall.core.ids import RoleId
 from rolecall.sim.courier import Timeline
+from rolecall.sim.disk import Disk
 from rolecall.sim.inline import run_inline
 from rolecall.wire import size_bytes
 
@@ -156,8 +157,9 @@ class Device:
 class ModelledComputing:
     """Runs what roles compute in no time, at the end of the time it takes on a device: cut short, it never ran."""
 
-    def __init__(self, device: Device, timeline: Timeline, node: str) -> None:
+    def __init__(self, device: Device, timeline: Timeline, node: str, disk: Disk | None = None) -> None:
         self.device, self._timeline, self._node = device, timeline, node
+        self._disk = disk or Disk()
 
     async def run(self, role: RoleId, function: Callable[..., Any], args: tuple[Any, ...], cost: float | None) -> Any:
         """Wait for a core and for the end of the work, and do it then."""
@@ -187,7 +189,8 @@ class ModelledComputing:
         return made
 
     async def save(self, role: RoleId, function: Callable[..., None], args: tuple[Any, ...]) -> None:
-        """Do it at once."""
+        """Do it at once; raise `OSError` when the disk of the node is full."""
+        self._disk.charge(_footprint(args[-1]) if args else 0)
         run_inline(partial(function, *args))
 
 
