@@ -95,7 +95,7 @@ class Network:
 
     def speaks_for(self, peer: str, role: RoleId) -> bool:
         """Say whether a node may send messages of a role: it holds it, as far as is known here."""
-        remote = self.roles.get(role)
+        remote = self.node.directory.remote(role)
         return remote is not None and remote.home == peer
 
     # ------------------------------------------------------------------------------------------ links
