@@ -28,8 +28,8 @@ class Swarm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     `kinds` are the faults with their weights; `faults` is how many there are at most; none lasts longer than
     `longest_s`, and with `down_share`, no more than that share of the nodes have crashed, are cut off or stand still
-    at the same time (but one always may). In the last `quiet_share` of the time nothing goes wrong any more, and all has
-    ended that ends.
+    at the same time (but one always may). In the last `quiet_share` of the time nothing goes wrong any more, and what
+    ends has ended.
     """
 
     kinds: dict[str, float]
