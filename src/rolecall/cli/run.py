@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
@@ -44,6 +45,15 @@ Check: TypeAlias = Annotated[
         help="Encode and decode every message, and find values changed after they were sent. Slower.",
     ),
 ]
+Detached: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--detach",
+        "-d",
+        show_default=False,
+        help="Return once it runs, and let it go on by itself; what it prints goes to output.txt in its directory.",
+    ),
+]
 
 
 def run(
@@ -58,6 +68,7 @@ def run(
     secret_file: SecretFile = None,
     listen: Listen = None,
     check: Check = False,
+    detached: Detached = False,
     debug: Debug = False,
 ) -> None:
     """Run an application, and show its progress and its curve.
@@ -65,7 +76,9 @@ def run(
     What it leaves behind is in a new directory under --runs-dir: the expanded
     application, its metrics, its log, the final model, the curve.
 
-    Ctrl-C ends the run in good order; a second one aborts it.
+    Ctrl-C ends the run in good order; a second one aborts it. While it lasts,
+    rolecall ps lists it, and status, logs, call, assign, stop and shell look
+    after it.
 
     Example:  rolecall run examples/fedavg/app.yaml --set rounds=5 --seed 7
     """
@@ -87,4 +100,9 @@ def run(
         check=check,
         debug=debug,
     )
-    attend(load, settings)
+    if not detached:
+        attend(load, settings)
+        return
+    from rolecall.cli.detached import detach
+
+    detach(lambda began: attend(load, replace(settings, live=False, on_record=began)), format)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from rolecall.core.records import Observer, Record
     from rolecall.fleet.app import App
+    from rolecall.fleet.records import Record as FoundRecord
     from rolecall.fleet.run import History
     from rolecall.observe.reporter import Reporter
     from rolecall.observe.run_directory import RunDirectory
@@ -41,7 +42,10 @@ _PACKAGED = re.compile(r"rolecall\.architectures\.(?!roles\b)(\w+)")  # roles th
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the command line says about a run."""
+    """What the command line says about a run.
+
+    `live` shows a bar where the output is a terminal; `on_record` is called when others can look after the run.
+    """
 
     engine: str = "local"
     sets: tuple[str, ...] = ()
@@ -52,12 +56,14 @@ class Settings:
     check: bool = False
     debug: bool = False
     judged: bool = False  # find out what the models of the end are worth
+    live: bool = True
+    on_record: Callable[[FoundRecord], None] = lambda record: None
 
 
 def attend(load: Callable[[], App], settings: Settings) -> None:
     """Run the application that `load` returns to its end, and show it; raise `typer.Exit` with its code."""
     out = sys.stdout
-    session = _Session(_reporter(settings.format, out), settings)
+    session = _Session(_reporter(settings, out), settings)
     with ExitStack() as stack:
         if settings.format is Format.JSONL:
             stack.enter_context(redirect_stdout(sys.stderr))  # what roles print must not get among the events
@@ -137,6 +143,7 @@ class _Session:
     def _run(self, app: App, directory: RunDirectory) -> History:
         import anyio
 
+        from rolecall.fleet.gate import attended
         from rolecall.fleet.run import run
         from rolecall.observe.pump import Pump
 
@@ -145,9 +152,16 @@ class _Session:
         with Pump(*sinks, on_error=self._sink_failed) as pump, self._interrupts:
 
             async def body(stop: anyio.Event) -> History:
-                return await run(
-                    app, engine=settings.engine, observers=(pump,), checked=settings.check, stop=stop
-                )
+                run_dir = str(directory.path.resolve())
+                async with attended(app.name, settings.engine, run_dir, settings.on_record) as on_management:
+                    return await run(
+                        app,
+                        engine=settings.engine,
+                        observers=(pump,),
+                        checked=settings.check,
+                        stop=stop,
+                        on_management=on_management,
+                    )
 
             uvloop = importlib.util.find_spec("uvloop") is not None
             return anyio.run(self._interrupts.run, body, backend_options={"use_uvloop": uvloop})
@@ -185,11 +199,13 @@ class _Session:
         tell(failure, debug=False)
 
 
-def _reporter(format: Format, out: TextIO) -> Reporter:
+def _reporter(settings: Settings, out: TextIO) -> Reporter:
     from rolecall.observe.events import EventStream
-    from rolecall.observe.progress import progress_for
+    from rolecall.observe.progress import PlainProgress, progress_for
 
-    return EventStream(out) if format is Format.JSONL else progress_for(out)
+    if settings.format is Format.JSONL:
+        return EventStream(out)
+    return progress_for(out) if settings.live else PlainProgress(out)
 
 
 def let_go(out: TextIO) -> None:

@@ -207,11 +207,15 @@ class Shell(cmd.Cmd):
 
 def _compiled(line: str) -> CodeType:
     """Return a line as code, an expression where it is one; it may await."""
-    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     try:
-        return compile(line, "<shell>", "eval", flags=flags)
+        return _code(line, "eval")
     except SyntaxError:
-        return compile(line, "<shell>", "exec", flags=flags)
+        return _code(line, "exec")
+
+
+def _code(line: str, mode: str) -> CodeType:
+    code: CodeType = compile(line, "<shell>", mode, flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    return code
 
 
 async def _evaluated(code: CodeType, names: dict[str, Any]) -> Any:
