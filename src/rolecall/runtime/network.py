@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -173,6 +173,11 @@ class Network:
     def forget(self, number: int) -> None:
         """Expect no more answers to a request."""
         self._asked.pop(number, None)
+
+    def unanswered(self) -> list[str]:
+        """Return which nodes owe answers, and how many; subscriptions count, which are answered as long as they last."""
+        owed = Counter(peer for _, peer in self._asked.values())
+        return [f"{count} of node {peer}" for peer, count in owed.items()]
 
     async def subscribed(self) -> None:
         """Wait until every subscription made so far is acknowledged, or was refused or lost with its node."""

@@ -47,6 +47,8 @@ class Route:
         """Have `callback(*args)` called, as code of the receiving node, when so many bytes have arrived."""
         if self.closed:
             return
+        if (tap := self._courier.tap) is not None:
+            tap(self._pair.src, self._pair.dst, size_bytes)
         self._under_way.append((size_bytes, callback, args))
         if not self._held:
             self._set_out(size_bytes)
@@ -127,6 +129,8 @@ class Courier:
         self.network, self.timeline = network, timeline
         self.connections: dict[Connection, None] = {}
         """Those there are, in the order in which they were made."""
+        self.tap: Callable[[str, str, int], None] | None = None
+        """Told of all that is sent: from whom, to whom, how many bytes."""
         self.holding: dict[Route, None] = {}
         """The routes that hold something until they are healed."""
 
