@@ -7,7 +7,8 @@ import pytest
 
 from rolecall.core.errors import CallerError, ConfigError, MissingDependency
 from rolecall.learn.dataset import ArrayDataset
-from rolecall.learn.models import MLP, LeNet5
+from rolecall.learn.models import CNN, MLP, LeNet5, LogisticRegression, ResNet8
+from rolecall.learn.torch_model import TorchModel
 
 pytest.importorskip("torch")
 
@@ -82,3 +83,46 @@ def test_federated_averaging_learns_digits() -> None:
         chosen = shards[round_ % 2 :: 2]
         params = weighted_mean(model.fit(params, data, epochs=3, batch_size=16, lr=0.2, seed=round_) for data in chosen)
     assert model.evaluate(params, test_set("digits")).accuracy > 0.85
+
+
+def test_the_cnn_of_the_papers_comparison_has_about_550_000_values() -> None:
+    assert CNN(dataset="cifar-10").parameters().size == 545_098
+    assert CNN(dataset="fashion-mnist").parameters().size == 547_522
+
+
+def test_logistic_regression_is_one_layer() -> None:
+    model = LogisticRegression(inputs=3, classes=2)
+    assert [spec.shape for spec in model.parameters().spec] == [(2, 3), (2,)]
+
+
+def test_resnet8_has_eight_layers_and_no_running_statistics() -> None:
+    spec = ResNet8(3).parameters().spec
+    assert ResNet8(3).parameters().size == 77_850
+    layers = [entry for entry in spec if len(entry.shape) > 1 and "shortcut" not in entry.name]
+    assert len(layers) == 8 and not any("running" in entry.name for entry in spec)
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (CNN(), (1, 28, 28)),
+        (CNN(3), (3, 32, 32)),
+        (ResNet8(dataset="digits"), (1, 8, 8)),
+        (ResNet8(3), (3, 32, 32)),
+        (LogisticRegression(), (1, 8, 8)),
+    ],
+)
+def test_each_trains_and_predicts(model: TorchModel, shape: tuple[int, ...]) -> None:
+    data = images(*shape)
+    update = model.fit(model.parameters(), data, epochs=20, lr=0.1)
+    assert update.loss < model.evaluate(model.parameters(), data).loss
+    outputs = model.predict(update.params, data.x)
+    assert outputs.shape == (4, 10)
+    assert model.evaluate(update.params, data).accuracy == (outputs.argmax(1) == data.y).mean()
+
+
+def test_images_of_another_size() -> None:
+    with pytest.raises(ConfigError, match=r"CNN: it cannot take images of 8x8 pixels\. CNN is for 28x28"):
+        CNN(size=8)
+    with pytest.raises(CallerError, match=r"takes images of 1x8x8, .* has 1x9x9"):
+        ResNet8(size=8).fit(ResNet8(size=8).parameters(), images(1, 9, 9))

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rolecall.core.errors import ConfigError
+from rolecall.core.errors import CallerError, ConfigError
+from rolecall.learn import ArrayDataset, shard
 from rolecall.learn.partition import partition
 
 LABELS = np.repeat(np.arange(10), 60)
@@ -104,3 +105,35 @@ def test_targets_that_are_no_labels() -> None:
     with pytest.raises(ConfigError, match=r"one whole number a sample as label, found float64 \[600\]"):
         partition("dirichlet(0.5)", LABELS * 0.5, 5)
     assert len(partition("iid", LABELS * 0.5, 5)) == 5
+
+
+class TestByUser:
+    USERS = np.array(list("aabbbccddde")).repeat(3)
+    LABELS = np.arange(33) % 4
+
+    def test_users_stay_whole(self) -> None:
+        found = partition("users", self.LABELS, 2, seed=1, users=self.USERS)
+        held = [set(self.USERS[part]) for part in found]
+        assert held[0] | held[1] == set("abcde") and not held[0] & held[1]
+        assert sorted(map(len, held)) == [2, 3]
+        assert sorted(np.concatenate(found).tolist()) == list(range(33))
+
+    def test_a_client_for_each(self) -> None:
+        found = partition("users", self.LABELS, 5, users=self.USERS)
+        assert sorted("".join(set(self.USERS[part])) for part in found) == list("abcde")
+
+    def test_users_of_a_data_set_find_their_way(self) -> None:
+        whole = ArrayDataset(np.arange(33)[:, None], self.LABELS, users=self.USERS)
+        parts = [shard(whole, "users", index, 3, seed=2) for index in range(3)]
+        assert [part.users is not None for part in parts] == [True] * 3
+        assert sum(len(set(part.users.tolist())) for part in parts if part.users is not None) == 5
+
+    def test_what_cannot_be(self) -> None:
+        with pytest.raises(ConfigError, match=r"does not say whose its samples are\. Give the data set `users`"):
+            partition("users", self.LABELS, 2)
+        with pytest.raises(ConfigError, match="5 users are too few for 6 parts"):
+            partition("users", self.LABELS, 6, users=self.USERS)
+        with pytest.raises(ConfigError, match=r"users are \[3\] for 33 samples"):
+            partition("users", self.LABELS, 2, users=[1, 2, 3])
+        with pytest.raises(CallerError, match=r"users are \[2\] for 3 samples"):
+            ArrayDataset(np.zeros(3), [0, 1, 0], users=[1, 2])

@@ -15,7 +15,7 @@ import pytest
 from rolecall.core.errors import CallerError, ConfigError, MissingDependency, WrongType
 from rolecall.core.tensors import Tensors
 from rolecall.learn.dataset import ArrayDataset
-from rolecall.learn.model import Differentiable, Model, Update
+from rolecall.learn.model import Differentiable, Model, Predictable, Proximal, Scorable, Update
 from rolecall.learn.torch_model import TorchModel
 
 torch = pytest.importorskip("torch")
@@ -396,3 +396,48 @@ class TestMistakes:
     def test_importing_does_not_import_torch(self) -> None:
         code = "import sys, rolecall.learn; sys.exit(any(m in sys.modules for m in ('torch', 'sklearn')))"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class TestProximal:
+    def test_the_term_is_that_of_the_paper(self) -> None:
+        data, model, mu = blobs(8), TorchModel(plain, seed=3), 0.7
+        start = model.parameters()
+        found = model.fit_proximal(start, data, mu=mu, epochs=3, batch_size=8, lr=0.1, seed=5)
+
+        module = plain()
+        module.load_state_dict(start.torch())
+        anchor = [value.clone().detach() for value in module.parameters()]
+        x, y = torch.from_numpy(data.x.copy()), torch.from_numpy(data.y.copy())
+        for _ in range(3):
+            far = sum(((p - a) ** 2).sum() for p, a in zip(module.parameters(), anchor, strict=True))
+            loss = nn.functional.cross_entropy(module(x), y) + mu / 2 * far
+            module.zero_grad()
+            loss.backward()
+            with torch.no_grad():
+                for value in module.parameters():
+                    value -= 0.1 * value.grad
+        assert found.params.allclose(Tensors(module.state_dict()), rtol=0, atol=1e-6)
+
+    def test_without_it_is_plain_training(self) -> None:
+        model, data = TorchModel(plain, momentum=0.9), blobs()
+        plainly = model.fit(model.parameters(), data, seed=2)
+        assert model.fit_proximal(model.parameters(), data, mu=0.0, seed=2).params == plainly.params
+
+    def test_holds_the_model_near(self) -> None:
+        model, data = TorchModel(plain), blobs()
+        start = model.parameters()
+        moved = [model.fit_proximal(start, data, mu=mu, epochs=5).params.distance(start) for mu in (0.0, 0.5, 5.0)]
+        assert moved[0] > moved[1] > moved[2] > 0
+
+    def test_a_negative_term(self) -> None:
+        model = TorchModel(plain)
+        with pytest.raises(CallerError, match="mu is -1"):
+            model.fit_proximal(model.parameters(), blobs(), mu=-1)
+
+
+def test_predictions_are_the_modules_outputs() -> None:
+    model, data = TorchModel(dropping, seed=1), blobs()
+    module = model.module.eval()
+    expected = module(torch.from_numpy(data.x.copy())).detach().numpy()
+    assert np.allclose(model.predict(model.parameters(), data.x), expected, atol=1e-6)
+    assert isinstance(model, Predictable) and isinstance(model, Proximal) and isinstance(model, Scorable)

@@ -70,6 +70,7 @@ class ArrayDataset:
     def subset(self, indices: npt.ArrayLike) -> ArrayDataset:
         """Return the samples at `indices`, in that order (a copy)."""
         at = np.asarray(indices)
+        at = at if at.size else at.astype(np.int64)  # an empty list is an array of floats to numpy
         users = None if self.users is None else self.users[at]
         return ArrayDataset(self.x[at], self.y[at], self.classes, users=users, name=self.name)
 
