@@ -148,7 +148,7 @@ def app(
         ADPSGDWorker,
         model,
         data,
-        {"rounds": 300, "lr": 0.3, **common},
+        {"rounds": 400, "lr": 0.2, **common},
         beside={"aggregator": rc.RoleSpec(ExchangeAggregator, {"tries": tries, **mode})},
         related={"aggregator": {"neighbours": rc.Topology(topology, of="node*/aggregator")}},
     )

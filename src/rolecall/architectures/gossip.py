@@ -133,7 +133,7 @@ def app(
         GossipNode,
         model,
         data,
-        {"rounds": 200, "lr": 0.1, **common},
+        {"rounds": 150, "lr": 0.3, **common},
         options={"period_s": period_s},
         beside={"aggregator": rc.RoleSpec(PushAggregator, {"fanout": fanout})},
         related={"aggregator": {"neighbours": rc.Topology(topology, of="node*/aggregator")}},
