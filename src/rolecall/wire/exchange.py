@@ -246,6 +246,7 @@ class Exchange:
         self._ticker.stop()
         for link in self.links.values():
             link.end("closed", reason)
+        self.shared_memory.close()
         for task in self._tasks:
             task.cancel()
 

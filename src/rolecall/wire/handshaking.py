@@ -111,10 +111,10 @@ class Handshaker:
         if link is None:
             self._supersede(peer)
             link = self._make_link(peer, intent.session, intent.address)
-            self._shared_memory.connect(link, established.shared_memory)
         elif link.lost:
             raise LinkRefused(intent.address, "closing", f"the link has ended: {link.ended}")
         link.attach(pipe, intent.connection, established.acks)
+        self._shared_memory.connect(link, established.shared_memory)
         return link
 
     def _supersede(self, peer: Peer) -> None:
@@ -144,10 +144,8 @@ class Handshaker:
         pipe.write(shake.welcome())
         confirm = shake.confirmed(await pipe.receive())
         link = self._judged(peer, confirm, pipe.remote)
-        is_new = link.connection < 0
         link.detach("another connection has taken its place")
-        offer = self._shared_memory.offer(link) if is_new else None
-        pipe.write(shake.established(link.session.acks, offer))
+        pipe.write(shake.established(link.session.acks, self._shared_memory.offer(link)))
         link.attach(pipe, confirm.connection, confirm.acks)
         return link
 

@@ -56,6 +56,8 @@ class Link:
         """Why the link has ended, once it has."""
         self.round_trip_s: float | None = None
         """How long the last heartbeat took to be answered."""
+        self.lane: SharedLane | None = None
+        """By which memory is shared with a peer on this machine, once that has come about."""
         self._suspicion = suspicion
         self._on_cut, self._on_end = on_cut, on_end
         self._loop = asyncio.get_running_loop()
@@ -68,7 +70,6 @@ class Link:
         self._early: list[tuple[Frame, Sequence[memoryview]]] = []
         self._on_frame: FrameHandler | None = None
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
-        self._lane: SharedLane | None = None
         self._room_wanted: deque[Callable[[], None]] = deque()
 
     def __repr__(self) -> str:
@@ -164,7 +165,7 @@ class Link:
         if self.ended is not None:
             lane.close()
             return
-        self._lane = lane
+        self.lane = lane
         self.session.use(lane)
 
     def detach(self, reason: str) -> None:
@@ -210,8 +211,8 @@ class Link:
             self._ack_timer.cancel()
         self._early.clear()
         self.session.let_go()
-        if self._lane is not None:
-            self._lane.close()
+        if self.lane is not None:
+            self.lane.close()
         self._room_wanted.clear()
         self._check_waiting()
         self._on_end(self, how, reason)

@@ -50,6 +50,16 @@ class SharedMemory:
         self._strangers: dict[SharedSocket, asyncio.TimerHandle] = {}
         self._closed = False
 
+    @property
+    def lanes(self) -> list[SharedLane]:
+        """The lanes by which memory is shared at the moment."""
+        return list(self._lanes)
+
+    @property
+    def address(self) -> str | None:
+        """The abstract Unix address where peers ask for it, once there was a peer to tell."""
+        return self._listener.name if self._listener is not None else None
+
     def trim(self, now_s: float) -> None:
         """Give up memory that has not been used for long."""
         if self.pool is not None:
@@ -57,6 +67,8 @@ class SharedMemory:
 
     def close(self) -> None:
         """Give up everything; arrays that came stay as they are."""
+        if self._closed:
+            return
         self._closed = True
         for lane in list(self._lanes):
             lane.close()
@@ -93,8 +105,10 @@ class SharedMemory:
     # ------------------------------------------------------------------------------------------- the dialled side
 
     def offer(self, link: Link) -> Offer | None:
-        """Return what to tell the peer of a new link that has dialled this node, if that peer can do it too."""
-        if not self.capabilities or self._closed or CAPABILITY not in link.peer.capabilities or not self._listens():
+        """Return what to tell a peer that has dialled this node, if it can do it too and there is no lane yet."""
+        if link.lane is not None or CAPABILITY not in link.peer.capabilities:
+            return None
+        if not self.capabilities or self._closed or not self._listens():
             return None
         assert self._listener is not None
         offer = Offer(self._listener.name, secrets.randbits(63), secrets.token_bytes(_KEY_BYTES))
@@ -132,6 +146,9 @@ class SharedMemory:
         offer, link, timer = self._offers.pop(message.number)
         for handle in (timer, self._strangers.pop(other)):
             handle.cancel()
+        if link.lane is not None:
+            other.close()
+            return
         lane = self._lane(link, other)
         lane.greeted(message)
         other.send(greeting_of(offer, "acceptor", self._limits.total_bytes, self._limits.segments))
@@ -140,8 +157,8 @@ class SharedMemory:
     # ------------------------------------------------------------------------------------------- the dialling side
 
     def connect(self, link: Link, offer: Offer | None) -> None:
-        """Take up the offer of the peer of a new link, if it is on this machine."""
-        if offer is None or not self.capabilities or self._closed:
+        """Take up the offer of a peer, if it is on this machine and there is no lane yet."""
+        if offer is None or link.lane is not None or not self.capabilities or self._closed:
             return
         try:
             other = SharedSocket(connected_to(offer.name))
