@@ -32,6 +32,7 @@ __all__ = (
     "After",
     "Alias",
     "App",
+    "Between",
     "Call",
     "ElementSpec",
     "Later",
@@ -151,6 +152,21 @@ class After(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True)
     seconds: Number
 
 
+class Between(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What lies between two nodes, or the nodes of two patterns, in the models of a network.
+
+    It comes in addition to the lines of the nodes (`Node.network`). `network` names a profile; the numbers, which are
+    seconds one way, bits a second and a share of the packets, are stronger than what that says.
+    """
+
+    between: Sequence[str]
+    network: str | None = None
+    latency_s: Number | None = None
+    jitter_s: Number | None = None
+    bandwidth_bps: Number | None = None
+    loss: Number | None = None
+
+
 class Limits(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Limits for all roles of the application; `None` leaves the default of the runtime."""
 
@@ -171,6 +187,8 @@ class App(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
       routine.
     - `until`: what ends it: "all-returned" (the started calls and main routines), "stopped" (a call for it),
       `After`.
+    - `paths`: what lies between nodes in the models of the network; the first that fits two nodes counts.
+    - `shape`: whether engines with real links slow these down to what the network profiles say.
     - `import_from`: directories in which the modules of the roles are looked up, beside the file's own.
     - `is_expanded`: set by `expanded()`: the values are final, and `$` has no meaning in them any more.
     """
@@ -186,6 +204,8 @@ class App(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
     on_failure: OnFailure = "fail"
     seed: Whole | None = None
     limits: Limits = field(default_factory=Limits)
+    paths: Sequence[Between] = field(default_factory=list)
+    shape: bool = False
     import_from: Sequence[str] = field(default_factory=list)
     is_expanded: bool = field(default=False, name="expanded")
 

@@ -18,6 +18,7 @@ from rolecall.fleet.app import (
     After,
     Alias,
     App,
+    Between,
     Call,
     ElementSpec,
     Later,
@@ -338,6 +339,17 @@ _until = _kinds(
     _choice("all-returned", "stopped"),
 )
 
+_between = _struct(
+    Between,
+    "a path between nodes",
+    between=_list_of(_text),
+    network=_maybe(_text),
+    latency_s=_maybe(_of(float)),
+    jitter_s=_maybe(_of(float)),
+    bandwidth_bps=_maybe(_of(float)),
+    loss=_maybe(_of(float)),
+)
+
 _app = _struct(
     App,
     "an application",
@@ -364,6 +376,8 @@ _app = _struct(
         mailbox_bytes=_maybe(_of(int)),
         compute_threads=_maybe(_of(int)),
     ),
+    paths=_list_of(_between),
+    shape=_of(bool),
     import_from=_list_of(_text),
     is_expanded=_of(bool),
 )

@@ -10,6 +10,7 @@ from rolecall.core.errors import ConfigError, nearest
 from rolecall.core.patterns import is_pattern, matches, select
 from rolecall.fleet.app import After, Alias, App, Call, Later, Limits, Target, Topology
 from rolecall.fleet.marks import KeyPath, Marks
+from rolecall.fleet.modelling import check_models
 from rolecall.fleet.relations import applies, relationships_of, strength
 from rolecall.runtime.directory import NATIVE
 
@@ -40,6 +41,7 @@ def check(app: App) -> None:
         raise app.marks.error(("until", "seconds"), f"found {app.until.seconds}, expected a time above 0")
     _check_limits(app)
     _check_nodes(app)
+    check_models(app)
     for index, call in enumerate(calls(app)):
         _check_started(app, call, ("start", index))
     _Relationships(app).check()
