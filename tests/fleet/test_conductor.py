@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
 import anyio
 import pytest
+from anyio.abc import TaskGroup
 
 import rolecall as rc
 from rolecall.core.errors import ApplicationFailed, ConfigError, NodeLost
@@ -21,6 +22,7 @@ from rolecall.fleet.course import Course, Ending
 from rolecall.fleet.deployment import Deployment, deployment
 from rolecall.fleet.node_process import NodeConfig, joined
 from rolecall.fleet.portable import ImportPolicy, portable
+from rolecall.fleet.structure import first_nodes
 from rolecall.runtime.directory import NATIVE
 from rolecall.runtime.instance import Hosting
 from rolecall.runtime.links import Links
@@ -44,13 +46,22 @@ def roles(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     return module
 
 
-def app(does: Mapping[str, str] = {}, *, start: Any = "a/part.run", on_failure: Any = "fail", **more: Any) -> rc.App:
-    """Return an application of three equal parts, each on a node."""
+def app(
+    does: Mapping[str, str] = {},
+    *,
+    start: Any = "a/part.run",
+    on_failure: Any = "fail",
+    names: Sequence[str] = NODES,
+    later: Sequence[str] = (),
+    **more: Any,
+) -> rc.App:
+    """Return an application of equal parts, each on a node."""
     return rc.App(
         name="parts",
-        nodes={name: rc.Node() for name in NODES},
+        nodes={name: rc.Node(join="later" if name in later else "start") for name in (*names, *later)},
         roles={
-            name: {"part": rc.RoleSpec("conducted_roles:Part", options={"does": does.get(name, "")})} for name in NODES
+            name: {"part": rc.RoleSpec("conducted_roles:Part", options={"does": does.get(name, "")})}
+            for name in (*names, *later)
         },
         relationships={"*": {"parts": "*/part"}},
         start=start,
@@ -63,8 +74,10 @@ def app(does: Mapping[str, str] = {}, *, start: Any = "a/part.run", on_failure: 
 class Fleet:
     """A conductor and its nodes, each with links of its own."""
 
-    def __init__(self, made: rc.App, node: Node, links: Links, stack: AsyncExitStack) -> None:
-        self.node, self.links, self._stack = node, links, stack
+    def __init__(self, made: rc.App, node: Node, links: Links, tasks: TaskGroup) -> None:
+        self.node, self.links, self._tasks = node, links, tasks
+        self.over = anyio.Event()
+        self.first = first_nodes(made)
         self.records: list[Record] = []
         self.stop = anyio.Event()
         self.course = Course(made, self._say, self.stop)
@@ -87,17 +100,28 @@ class Fleet:
         instance = self.node.host(self.hosting)
         await instance.start()
         self.conductor = cast(Conductor, instance.role)
-        address = await self.links.exchange.listen()
-        for name in NODES:
-            config = NodeConfig(
-                name=name, secret=SECRET, conductor=ROLE, address=address,
-                policy=policies.get(name, POLICY), limits=ExchangeLimits(),
-            )  # fmt: skip
-            self.nodes[name], _ = await self._stack.enter_async_context(joined(config))
+        self.address = await self.links.exchange.listen()
+        for name in self.first:
+            await self.join(name, policies.get(name, POLICY))
         return self.conductor
 
+    async def join(self, name: str, policy: ImportPolicy = POLICY) -> None:
+        """Open a node and have it join."""
+        config = NodeConfig(
+            name=name, secret=SECRET, conductor=ROLE, address=self.address, policy=policy, limits=ExchangeLimits()
+        )
+        opened = anyio.Event()
+
+        async def keep() -> None:  # in a task of its own, so that the scopes of nodes do not nest
+            async with joined(config) as (self.nodes[name], _):
+                opened.set()
+                await self.over.wait()
+
+        self._tasks.start_soon(keep)
+        await opened.wait()
+
     async def all_there(self) -> None:
-        await self.conductor.agents.wait(len(NODES))
+        await self.conductor.all_joined(self.first)
 
     async def conduct(self) -> Ending:
         """Run the application."""
@@ -114,17 +138,20 @@ class Fleet:
 
 @asynccontextmanager
 async def fleet(made: rc.App, policies: Mapping[str, ImportPolicy] = {}) -> AsyncIterator[Fleet]:
-    agents = Target(tuple(f"{name}/{NATIVE}" for name in NODES))
+    agents = Target(tuple(f"{name}/{NATIVE}" for name in made.nodes))
     options = NodeOptions(role_relationships={ROLE.name: {"agents": agents}})
 
     def bind(peer: str) -> None:
-        links.network.bind(rc.RoleId(f"{peer}/{NATIVE}"), peer)
+        made_fleet.conductor.joined(peer)
 
     async with Node(ROLE.home, options=options) as node:
-        async with Links(node, secret=SECRET, on_joined=bind) as links, AsyncExitStack() as stack:
-            made_fleet = Fleet(made, node, links, stack)
+        async with Links(node, secret=SECRET, on_joined=bind) as links, anyio.create_task_group() as tasks:
+            made_fleet = Fleet(made, node, links, tasks)
             await made_fleet.begin(policies)
-            yield made_fleet
+            try:
+                yield made_fleet
+            finally:
+                made_fleet.over.set()
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -221,6 +248,28 @@ async def test_a_deployment_is_rolled_back_while_it_is_under_way(roles: Any, mon
         assert f.hosted() == {name: [] for name in NODES}
 
 
+async def test_a_deployment_whose_fifth_node_fails_is_rolled_back_on_the_other_five(roles: Any) -> None:
+    names = [f"n{number}" for number in range(1, 7)]
+    async with fleet(app({"n5": "fail to be made"}, names=names, start="n1/part.run")) as f:
+        with pytest.raises(ConfigError, match=r"node n5: n5/part: its options do not fit Part"):
+            await f.conduct()
+        assert f.hosted() == {name: [] for name in names}
+        assert roles.SEEN == []
+        assert all(cast(Any, node.native.role)._app is None for node in f.nodes.values())  # they take the next one
+        said = [line for line in f.lines if line.startswith("info deployment")]
+        assert len(said) == 1 and "n5 could not take its roles" in said[0]
+
+
+async def test_the_progress_of_a_deployment_is_told(roles: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conductor_module, "PROGRESS_S", 0.0)
+    async with fleet(app()) as f:
+        await f.conduct()
+    one, two, done = [line for line in f.lines if line.startswith("info deployment")]
+    assert one.startswith("info deployment: 1 of 3 nodes have their roles, ") and one.endswith(" the last")
+    assert two.startswith("info deployment: 2 of 3 nodes have their roles, ")
+    assert done.startswith("info deployment: 3 nodes have their 3 roles, after 0.")
+
+
 async def test_a_node_serves_one_application_at_a_time(roles: Any) -> None:
     async with fleet(app()) as f:
         await f.conduct()
@@ -289,6 +338,74 @@ async def test_a_node_that_does_not_end_is_named(roles: Any, monkeypatch: pytest
         ending = await f.conduct()
         assert ending.status == "ok"
         assert "warning b: has not stopped its roles in time, and is ended" in f.lines
+
+
+# ---------------------------------------------------------------------------------------------- joining
+
+
+@asynccontextmanager
+async def at_work(f: Fleet, roles: Any) -> AsyncIterator[list[Ending]]:
+    """Have a fleet's run wait in its start call until the block is left; then the ending is in the list."""
+    endings: list[Ending] = []
+
+    async def run() -> None:
+        endings.append(await f.conduct())
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+        await until(lambda: "a/part runs" in roles.SEEN)
+        yield endings
+        roles.GATE[0].set()
+
+
+def parts(f: Fleet, name: str) -> list[str]:
+    return list(cast(Any, f.nodes[name].instances[-1].role).parts)
+
+
+async def test_a_node_that_comes_later_gets_its_roles_and_is_known(roles: Any) -> None:
+    async with fleet(app({"a": "wait"}, later=["d"])) as f:
+        async with at_work(f, roles) as endings:
+            assert parts(f, "a") == ["a/part", "b/part", "c/part"]
+            await f.join("d")
+            await until(lambda: "info d: has joined: part" in f.lines)
+            assert all(parts(f, name) == ["a/part", "b/part", "c/part", "d/part"] for name in "abcd")
+            part = cast(Any, f.nodes["b"].instances[-1].role)
+            assert await part.parts[rc.RoleId("d/part")].members() == parts(f, "d")
+        assert set(endings[0].states) == {"a/part", "b/part", "c/part", "d/part"}
+        assert f.hosted() == {name: [] for name in "abcd"}
+        assert "d/part heard a/part: hello" not in roles.SEEN  # that was before
+
+
+async def test_one_that_is_there_in_time_starts_with_the_others(roles: Any) -> None:
+    async with fleet(app(later=["d"])) as f:
+        await f.join("d")
+        await f.conductor.all_joined(["d"])
+        await f.conduct()
+        assert "d/part heard a/part: hello" in roles.SEEN
+
+
+@pytest.mark.parametrize("why", ["refused", "cannot be made"])
+async def test_one_that_cannot_take_its_roles_is_no_reason_to_end(roles: Any, why: str) -> None:
+    does = {"a": "wait"} | ({"d": "fail to be made"} if why == "cannot be made" else {})
+    async with fleet(app(does, later=["d"])) as f:
+        async with at_work(f, roles) as endings:
+            await f.join("d", ImportPolicy(("other",)) if why == "refused" else POLICY)
+            await until(lambda: any(line.startswith("error d: could not join: ") for line in f.lines))
+            assert parts(f, "a") == ["a/part", "b/part", "c/part"]
+        assert endings[0].status == "ok"
+
+
+async def test_a_node_that_was_lost_comes_back_as_a_new_incarnation(roles: Any) -> None:
+    async with fleet(app({"a": "wait"}, on_failure="continue")) as f:
+        async with at_work(f, roles) as endings:
+            former = f.nodes["b"].incarnation
+            f.conductor.lose("b", "it was switched off")
+            await until(lambda: parts(f, "a") == ["a/part", "c/part"])
+            await f.join("b")
+            await until(lambda: "info b: has joined: part" in f.lines)
+            assert f.nodes["b"].incarnation != former
+            assert parts(f, "a") == parts(f, "b") == ["a/part", "b/part", "c/part"]
+        assert set(endings[0].states) == {"a/part", "b/part", "c/part"}
 
 
 # ---------------------------------------------------------------------------------------------- agents

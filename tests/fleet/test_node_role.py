@@ -28,8 +28,8 @@ SEEN = [
     "w1/worker", "w1/worker", "w2/worker", "11", "1",
     "w2 knows w1/worker, lead/lead", "w2 knows w1/worker, w2/worker", "w1 knows lead/lead",
     "ConfigError: w1/worker: there is already a role of this name. Choose another name.",
-    "ConfigError: assign w1/no/name: roles.w1.no/name: 'no/name' cannot name a node or a role: use up to 100 letters, digits, '_', '-' "
-    "and '.'.",
+    "ConfigError: assign w1/no/name: roles.w1.no/name: 'no/name' cannot name a node or a role: use up to 100 letters, "
+    "digits, '_', '-' and '.'.",
     "ConfigError: w1/other: its options do not fit Adder: Adder.__init__() got an unexpected keyword argument 'begin'.",
     "ConfigError: assign w1/other: roles.w1.other.class: the module managing_roles has no 'Ader'. "
     "Did you mean 'Adder'?",

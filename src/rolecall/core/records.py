@@ -9,7 +9,11 @@ import msgspec
 
 from rolecall.core.ids import RoleId
 
-__all__ = ("DeadLetter", "LogLine", "Metric", "Observer", "Record", "StatusChange")
+__all__ = ("DEPLOYMENT", "DeadLetter", "LogLine", "Metric", "Observer", "Record", "StatusChange")
+
+
+DEPLOYMENT = "deployment"
+"""The source of log lines that say how far the nodes of a run are before it starts."""
 
 
 class Metric(msgspec.Struct, frozen=True, tag="metric"):

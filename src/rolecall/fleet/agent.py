@@ -72,8 +72,11 @@ class Chief(Role):
 
     @service(allow="agents", concurrent=True)
     @abstractmethod
-    async def announce(self, role: RoleId) -> None:
-        """Have all nodes know of a role that is new on the caller's; returns when they do."""
+    async def announce(self, role: RoleId, heard: int) -> None:
+        """Have all nodes know of a role that is new on the caller's; returns when they do.
+
+        `heard` is how many records the caller has reported before.
+        """
 
 
 class Agent(NodeRole):
@@ -208,7 +211,7 @@ class Agent(NodeRole):
 
     async def _announce(self, instance: RoleInstance) -> None:
         await super()._announce(instance)
-        await self._chief.announce(instance.id)
+        await self._chief.announce(instance.id, await self._records.all_sent())
 
     async def _heard(self) -> None:
         await self.linked.network.subscribed()

@@ -49,13 +49,15 @@ OnFailure = Literal["fail", "continue"]
 class Node(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A node: what hosts roles.
 
-    Profiles matter to the engine `sim`; address and host to the engines that use more than this process.
+    Profiles matter to the engine `sim`; address and host to the engines that use more than this process. With `join`
+    "later" the application starts without it, and it gets its roles when it comes.
     """
 
     device: str | None = None
     network: str | None = None
     address: str | None = None
     host: str | None = None
+    join: Literal["start", "later"] = "start"
 
 
 class ElementSpec(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

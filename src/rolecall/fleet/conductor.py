@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -25,12 +25,14 @@ from rolecall.core.errors import (
 )
 from rolecall.core.groups import Group
 from rolecall.core.ids import RoleId
-from rolecall.core.records import LogLine, Observer
+from rolecall.core.records import DEPLOYMENT, LogLine, Observer
 from rolecall.core.relationships import many
 from rolecall.core.role import Role
-from rolecall.fleet.agent import Agent, Chief, Order, Roster
+from rolecall.fleet.agent import Agent, Chief, Deployed, Order, Roster
+from rolecall.fleet.announcements import Announcements
 from rolecall.fleet.course import Course, Ending, failure_of
 from rolecall.fleet.deployment import Deployment
+from rolecall.fleet.management import Management
 from rolecall.fleet.reports import Logged, Report, Reported, RoleEnded, RoleFailed
 from rolecall.fleet.structure import calls
 from rolecall.runtime.directory import NATIVE
@@ -38,6 +40,8 @@ from rolecall.runtime.links import Links
 from rolecall.wire import decode, encode
 
 if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
     from rolecall.fleet.app import Call
     from rolecall.runtime.instance import RoleInstance
 
@@ -46,6 +50,8 @@ __all__ = ("Conductor", "Plan")
 FINISH_S = 30.0
 """How long nodes may take to stop their roles."""
 LAST_REPORTS_S = 5.0
+PROGRESS_S = 1.0
+"""How often the progress of a deployment is told."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +63,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     deployed: Deployment
     application: dict[str, Any]
     course: Course
-    observers: Sequence[Observer] = ()
+    observers: list[Observer]
     began_s: float
     checked: bool = False
     addresses: Mapping[str, str] = {}
@@ -72,13 +78,22 @@ class Conductor(Chief):
         self._plan, self._links = plan, links
         self._app, self._course = plan.deployed.app, plan.course
         self._ending = Ending(returned={}, states={})
+        self._present: dict[str, list[RoleId]] = {}
+        """The nodes that have the application, with the roles that live there."""
         self._mains: list[RoleId] = []
         self._lost: dict[str, str] = {}
         self._heard: Counter[RoleId] = Counter()
-        self._news = anyio.Event()
+        self._news = anyio.Condition()
+        self._working: TaskGroup | None = None
+        self._admitting = anyio.Lock()
         self._closing = False
-        self._telling = anyio.Lock()
-        self._assigned: list[RoleId] = []
+        self._announcements = Announcements(self._announce)
+
+    async def setup(self) -> None:
+        cast("RoleInstance", self._host).spawn(self._announcements.flow, f"{self.id}: announcements")
+
+    async def teardown(self) -> None:
+        self._announcements.close()
 
     async def conduct(self, joined: Callable[[], Coroutine[Any, Any, None]]) -> Ending:
         """Run the application from the moment that all nodes have joined to its end.
@@ -116,29 +131,56 @@ class Conductor(Chief):
     # ------------------------------------------------------------------------------------------ deploying
 
     async def _deploy(self) -> None:
-        """Have all nodes import and host their roles side by side."""
-        plan = self._plan
-        elapsed_s = anyio.current_time() - plan.began_s
-        order = Order(application=plan.application, elapsed_s=elapsed_s, checked=plan.checked)
+        """Have all nodes that are there import and host their roles side by side."""
+        total, began_s, said_s = len(self.agents), anyio.current_time(), anyio.current_time()
+        done = 0
         try:
-            replies = await self.agents.call(Agent.deploy, order)
+            async for agent, deployed in self.agents.call(Agent.deploy, self._order()).as_completed():
+                self._take_in(agent.home, deployed)
+                done += 1
+                if anyio.current_time() - said_s >= PROGRESS_S and done < total:
+                    said_s = anyio.current_time()
+                    self._say("info", DEPLOYMENT, f"{done} of {total} nodes have their roles, {agent.home} the last")
         except QuorumMissed as missed:
             agent, error = next(iter(missed.failures.items()))
+            others = f"; what {done} other nodes had is undone" if done else ""
+            self._say("info", DEPLOYMENT, f"{agent.home} could not take its roles{others}")
             raise _not_deployed(agent.home, error) from error
-        self._mains = [deployed.role for reply in replies.values() for deployed in reply if deployed.has_main]
+        roles = sum(map(len, self._present.values()))
+        took_s = anyio.current_time() - began_s
+        self._say("info", DEPLOYMENT, f"{total} nodes have their {roles} roles, after {took_s:.2f} s")
+
+    def _order(self) -> Order:
+        plan = self._plan
+        elapsed_s = anyio.current_time() - plan.began_s
+        return Order(application=plan.application, elapsed_s=elapsed_s, checked=plan.checked)
+
+    def _take_in(self, node: str, deployed: Sequence[Deployed]) -> list[RoleId]:
+        """Take note of the roles of a node; return those that have a main routine."""
+        self._present[node] = [found.role for found in deployed]
+        mains = [found.role for found in deployed if found.has_main]
+        self._mains += mains
+        return mains
 
     async def _bind(self) -> None:
         """Tell every node who is where."""
-        roles = {
-            node: [RoleId.of(node, name) for name in (NATIVE, *self._app.roles.get(node, ()))]
-            for node in self._app.nodes
-        }
-        peers = {name: link.peer for name, link in self._links.exchange.links.items()}
-        contacts = {name: peer.address for name, peer in peers.items() if peer.address is not None}
-        await self.agents.call(Agent.bind, Roster(roles, {**contacts, **self._plan.addresses}))
+        await self.agents.call(Agent.bind, self._roster(self._present))
+
+    def _roster(self, nodes: Iterable[str]) -> Roster:
+        roles = {node: [RoleId.of(node, NATIVE), *self._present[node]] for node in nodes}
+        return Roster(roles, {**self._links.contacts, **self._plan.addresses})
 
     async def _start(self) -> None:
         """Have all roles set up side by side; return when they are ready and hear each other."""
+        failed = await self._set_up([role for roles in self._present.values() for role in roles])
+        for role, error in failed:
+            if role.home not in self._lost:
+                self._course.not_set_up(role, error)
+        gone = {role for role, _ in failed}
+        self._mains = [role for role in self._mains if role not in gone]
+
+    async def _set_up(self, roles: Iterable[RoleId]) -> list[tuple[RoleId, Exception]]:
+        """Have roles set up side by side; return those that could not be."""
         failed: list[tuple[RoleId, Exception]] = []
 
         async def start(role: RoleId) -> None:
@@ -148,14 +190,71 @@ class Conductor(Chief):
                 failed.append((role, error))
 
         async with anyio.create_task_group() as tasks:
-            for node, roles in self._app.roles.items():
-                for name in roles:
-                    tasks.start_soon(start, RoleId.of(node, name))
-        for role, error in failed:
-            if role.home not in self._lost:
-                self._course.not_set_up(role, error)
-        gone = {role for role, _ in failed}
-        self._mains = [role for role in self._mains if role not in gone]
+            for role in list(roles):
+                tasks.start_soon(start, role)
+        return failed
+
+    # ------------------------------------------------------------------------------------------ joining
+
+    def joined(self, node: str) -> None:
+        """Take note that there is a link to a node; one that comes while others work gets its roles now."""
+        self._lost.pop(node, None)
+        self._links.network.bind(RoleId.of(node, NATIVE), node)
+        if self._working is not None and not self._closing:
+            self._working.start_soon(self._admit, node)
+
+    async def all_joined(self, nodes: Sequence[str]) -> None:
+        """Wait until there is a link to each of some nodes."""
+        while missing := [node for node in nodes if RoleId.of(node, NATIVE) not in self.agents]:
+            await self.agents.wait(len(self.agents) + len(missing))
+
+    def management(self, join: Callable[[str], Coroutine[Any, Any, None]] | None) -> Management:
+        """Return what manages the nodes there are; `join` starts one that comes later."""
+        plan = self._plan
+        return Management(
+            lambda: self._app.name,
+            lambda: [agent.home for agent in self.agents],
+            lambda name: self.agents[RoleId.of(name, NATIVE)],
+            observers=plan.observers,
+            stop=self._course.stop,
+            join=join,
+            audit=cast("RoleInstance", self._host).node.audit,
+        )
+
+    async def admitted(self, node: str) -> None:
+        """Wait until a node that has joined has its roles, or could not take them."""
+        async with self._admitting:
+            pass
+
+    async def _admit(self, node: str) -> None:
+        """Have a node take its place among those at work; what it cannot do does not end the run."""
+        async with self._admitting:
+            if node in self._present:
+                return
+            try:
+                mains = self._take_in(node, await self._agent(node).deploy(self._order()))
+                await self._announcements.add("bind", self._roster([node]))
+                await self._agent(node).bind(self._roster(self._present))
+                for role, error in await self._set_up(self._present[node]):
+                    raise failure_of(role, "setup", error)
+            except Exception as error:
+                await self._send_off(node, error)
+                return
+        self._say("info", node, f"has joined: {', '.join(role.name for role in self._present[node]) or 'no role'}")
+        self._course.more(len(mains))
+        for role in mains:
+            await self._routine(role, "main", partial(self._main, role))
+
+    async def _send_off(self, node: str, error: Exception) -> None:
+        """Give up a node that could not join."""
+        self._say("error", node, f"could not join: {error}")
+        for role in self._present.pop(node, []):
+            self._tell("lose_role", role, "its node could not join")
+        if node not in self._lost:
+            try:
+                await self._agent(node).finish()
+            except RolecallError as problem:
+                self._say("warning", node, f"could not undo what it had begun: {problem}")
 
     # ------------------------------------------------------------------------------------------ work
 
@@ -164,11 +263,15 @@ class Conductor(Chief):
         started = calls(self._app)
         self._course.begin(len(started) + len(self._mains))
         async with anyio.create_task_group() as tasks:
+            self._working = tasks
+            for node in [agent.home for agent in self.agents if agent.home not in self._present]:
+                tasks.start_soon(self._admit, node)  # it came while the others were being deployed
             for number, call in enumerate(started):
                 tasks.start_soon(self._routine, RoleId(call.role), call.channel, partial(self._call, number, call))
-            for role in self._mains:
+            for role in list(self._mains):
                 tasks.start_soon(self._routine, role, "main", partial(self._main, role))
             await self._course.over()
+            self._working = None
             if self._course.stopped:
                 await self._drain()
             tasks.cancel_scope.cancel()
@@ -218,7 +321,7 @@ class Conductor(Chief):
 
     async def _finish(self) -> None:
         """Have all roles stopped; return when the nodes have reported all that happened."""
-        self._closing = True
+        self._closing, self._working = True, None
         if not self.agents:
             return
         sent: dict[RoleId, int] = {}
@@ -230,8 +333,13 @@ class Conductor(Chief):
             if agent not in sent:
                 self._say("warning", agent.home, "has not stopped its roles in time, and is ended")
         with anyio.move_on_after(LAST_REPORTS_S):
-            while any(self._heard[agent] < count for agent, count in sent.items()):
-                self._news = anyio.Event()
+            for agent, count in sent.items():
+                await self._caught_up(agent, count)
+
+    async def _caught_up(self, agent: RoleId, count: int) -> None:
+        """Wait until a node has been heard as often as that."""
+        async with self._news:
+            while self._heard[agent] < count and agent.home not in self._lost:
                 await self._news.wait()
 
     async def _verify(self) -> None:
@@ -247,6 +355,7 @@ class Conductor(Chief):
         if self._closing or node in self._lost:
             return
         self._lost[node] = why
+        self._present.pop(node, None)
         self._tell("lose_node", node, why)
         if self._course.tolerates_node(node):
             self._say("error", node, f"the node is lost: {why}")
@@ -259,20 +368,22 @@ class Conductor(Chief):
         for record in report.records:
             self._take(agent.home, record)
         self._heard[agent] += len(report.records)
-        self._news.set()
+        async with self._news:
+            self._news.notify_all()
 
     @service(allow="agents", concurrent=True)
-    async def announce(self, role: RoleId) -> None:
+    async def announce(self, role: RoleId, heard: int) -> None:
         home = caller().home
         if role.home != home:
             raise NotAllowed(caller(), f"{self.id}.announce of {role}", "roles of that node")
-        self._assigned.append(role)
-        await self._told("bind", Roster({home: [role]}, {}))
+        await self._caught_up(caller(), heard)  # a former life of the role has ended before this one begins
+        self._present.setdefault(home, []).append(role)
+        await self._announcements.add("bind", Roster({home: [role]}, {}))
 
     def _take(self, node: str, record: Reported) -> None:
         if isinstance(record, RoleEnded):
-            if record.role in self._assigned:
-                self._assigned.remove(record.role)
+            if record.role in self._present.get(node, ()):
+                self._present[node].remove(record.role)
             if not self._closing:
                 self._tell("lose_role", record.role, record.why)
         elif isinstance(record, RoleFailed):
@@ -286,20 +397,15 @@ class Conductor(Chief):
 
     def _tell(self, channel: str, *what: Any) -> None:
         """Have all agents know something, soon."""
+        if not self._closing:
+            _ = self._announcements.add(channel, *what)
 
-        async def tell() -> None:
-            await self._told(channel, *what)
-
-        cast("RoleInstance", self._host).spawn(tell, f"{self.id}: {channel}")
-
-    async def _told(self, channel: str, *what: Any) -> None:
-        """Have all agents know something, after what they were to know before."""
-        async with self._telling:
-            try:
-                await self.agents.call(getattr(Agent, channel), *what)
-            except RolecallError as error:
-                if not self._closing:
-                    self._say("warning", self.id, f"not every node could be told ({channel} of {what[0]}): {error}")
+    async def _announce(self, channel: str, what: tuple[Any, ...]) -> None:
+        try:
+            await self.agents.call(getattr(Agent, channel), *what)
+        except RolecallError as error:
+            if not self._closing:
+                self._say("warning", self.id, f"not every node could be told ({channel} {what[0]}): {error}")
 
     def _say(self, level: str, source: str, text: str) -> None:
         for observer in self._plan.observers:

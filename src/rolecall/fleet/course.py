@@ -86,6 +86,10 @@ class Course:
                 hint="Give `start:`, or `until: stopped`",
             )  # fmt: skip
 
+    def more(self, routines: int) -> None:
+        """Count main routines of a node that has joined while others were at work."""
+        self._routines += routines
+
     def routine_ended(self) -> None:
         """Take note that a start call or a main routine has ended."""
         self._routines -= 1

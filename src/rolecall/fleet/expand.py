@@ -126,7 +126,7 @@ class _Expansion:
 
     def node(self, node: Node, place: Place, path: KeyPath) -> Node:
         """Return a node with its properties settled."""
-        settled = {}
+        settled: dict[str, Any] = {}
         for name in Node.__struct_fields__:
             value = resolved(getattr(node, name), place, (*path, name), self.marks, ("nodes", name))
             if value is not None and not isinstance(value, str):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, cast
 
 import anyio
-from anyio.abc import TaskGroup
 
 from rolecall.core.errors import RolecallError
 from rolecall.core.ids import RoleId
@@ -14,11 +13,12 @@ from rolecall.core.records import LogLine, Observer
 from rolecall.fleet.app import Call
 from rolecall.fleet.course import Course, Ending
 from rolecall.fleet.deployment import Deployment
+from rolecall.fleet.management import Management, OnManagement, require_joiner
 from rolecall.fleet.node_role import NodeRole
-from rolecall.fleet.structure import calls
+from rolecall.fleet.structure import calls, first_nodes
 from rolecall.fleet.values import imported
 from rolecall.runtime.directory import Directory
-from rolecall.runtime.endpoints import start_task
+from rolecall.runtime.endpoints import RoleProxy, start_task
 from rolecall.runtime.instance import RoleInstance
 from rolecall.runtime.node import Node, NodeOptions
 from rolecall.runtime.watchdog import Blockage, Watchdog
@@ -30,9 +30,17 @@ class LocalEngine:
     """Runs one application."""
 
     def __init__(
-        self, deployed: Deployment, observers: Sequence[Observer], *, checked: bool, stop: anyio.Event
+        self,
+        deployed: Deployment,
+        observers: Sequence[Observer],
+        *,
+        checked: bool,
+        stop: anyio.Event,
+        on_management: OnManagement | None = None,
     ) -> None:
-        self._deployed, self._observers, self._checked = deployed, observers, checked
+        self._deployed, self._observers, self._checked = deployed, list(observers), checked
+        self._on_management = on_management
+        self._nodes: dict[str, Node] = {}
         self._app = deployed.app
         self._directory = Directory()
         self._began_s = anyio.current_time()
@@ -47,26 +55,42 @@ class LocalEngine:
             ApplicationFailed: a role failed; its error is the cause.
             CallerError: the application does not fit together.
         """
-        nodes: list[Node] = []
-        async with anyio.create_task_group() as tasks:
+        async with anyio.create_task_group() as self._tasks:
             try:
-                nodes.extend([await self._open(name, tasks) for name in self._app.nodes])
-                with Watchdog(self._report_blockage(nodes)):
-                    await self._deploy(nodes)
+                for name in first_nodes(self._app):
+                    await self._open(name)
+                if self._on_management is not None:
+                    self._on_management(self._management())
+                with Watchdog(self._report_blockage):
+                    await self._deploy()
                     await self._work()
                     self._keep_states()
             except Exception as error:  # raised again below: a task group would wrap it
                 self._course.failure = error
             finally:
-                await self._close(nodes)
+                await self._close()
         if self._course.failure is not None:
             raise self._course.failure
-        self._raise_violations(nodes)
+        self._raise_violations()
         return self._ending
+
+    def _management(self) -> Management:
+        def native(name: str) -> NodeRole:
+            node = self._nodes[name]
+            return cast(NodeRole, RoleProxy(node.native, node.native_id, NodeRole))
+
+        return Management(
+            lambda: self._app.name,
+            lambda: list(self._nodes),
+            native,
+            observers=self._observers,
+            stop=self._course.stop,
+            join=self._join,
+        )
 
     # ------------------------------------------------------------------------------------------ nodes
 
-    async def _open(self, name: str, tasks: Any) -> Node:
+    async def _open(self, name: str) -> Node:
         """Open a node in a task of its own, so that the scopes of nodes do not nest."""
         native = (NodeRole, {"app": self._app, "on_failed": self._assigned_failed})
         node = Node(name, self._directory, self._options(name), self._observers, began_s=self._began_s, native=native)
@@ -77,9 +101,25 @@ class LocalEngine:
                 opened.set()
                 await node.closing.wait()
 
-        tasks.start_soon(keep, name=f"node {name}")
+        self._tasks.start_soon(keep, name=f"node {name}")
         await opened.wait()
+        node.observers = self._observers  # those added later as well
+        self._nodes[name] = node
         return node
+
+    async def _join(self, name: str) -> None:
+        """Open a node that joins later, and have its roles at work."""
+        require_joiner(self._app, name, self._nodes)
+        hosted = self._host([await self._open(name)])
+        errors = await self._set_up(hosted)
+        if errors:
+            self._say("error", name, f"could not join: {errors[0][1]}")
+            raise errors[0][1]
+        mains = [instance for instance in hosted if instance.has_main]
+        self._course.more(len(mains))
+        for instance in mains:
+            instance.start_main(self._main_ended(instance))
+        self._say("info", name, f"has joined: {', '.join(instance.id.name for instance in hosted) or 'no role'}")
 
     def _options(self, name: str) -> NodeOptions:
         limits = self._app.limits
@@ -92,7 +132,8 @@ class LocalEngine:
             role_relationships=self._deployed.relationships[name],
         )
 
-    async def _close(self, nodes: list[Node]) -> None:
+    async def _close(self) -> None:
+        nodes = list(self._nodes.values())
         self._directory.closing = True
         with anyio.CancelScope(shield=True):
             for node in nodes:
@@ -102,17 +143,24 @@ class LocalEngine:
             for node in nodes:
                 node.closing.set()
 
-    def _report_blockage(self, nodes: list[Node]) -> Callable[[Blockage], None]:
-        return lambda blockage: nodes[0].say("warning", blockage.task, str(blockage))
+    def _report_blockage(self, blockage: Blockage) -> None:
+        next(iter(self._nodes.values())).say("warning", blockage.task, str(blockage))
 
     # ------------------------------------------------------------------------------------------ roles
 
-    async def _deploy(self, nodes: list[Node]) -> None:
+    async def _deploy(self) -> None:
         """Host every role and start them side by side; return when all are ready."""
+        for instance, error in await self._set_up(self._host(self._nodes.values())):
+            self._course.not_set_up(instance.id, error)
+
+    def _host(self, nodes: Iterable[Node]) -> list[RoleInstance]:
         with self._directory.bulk():
-            hosted = self._hosted = [
-                node.host(hosting) for node in nodes for hosting in self._deployed.hostings[node.name]
-            ]
+            hosted = [node.host(hosting) for node in nodes for hosting in self._deployed.hostings[node.name]]
+        self._hosted += hosted
+        return hosted
+
+    async def _set_up(self, hosted: Iterable[RoleInstance]) -> list[tuple[RoleInstance, Exception]]:
+        """Start roles side by side; return those that could not be."""
         errors: list[tuple[RoleInstance, Exception]] = []
 
         async def start(instance: RoleInstance) -> None:
@@ -124,8 +172,7 @@ class LocalEngine:
         async with anyio.create_task_group() as starting:
             for instance in hosted:
                 starting.start_soon(start, instance)
-        for instance, error in errors:
-            self._course.not_set_up(instance.id, error)
+        return errors
 
     # ------------------------------------------------------------------------------------------ work
 
@@ -138,7 +185,7 @@ class LocalEngine:
             for call in started:
                 tasks.start_soon(self._call, call, name=f"start {call.call}")
             for instance in mains:
-                instance.start_main(self._main_ended(instance, tasks))
+                instance.start_main(self._main_ended(instance))
             await self._course.over()
             if self._course.stopped:
                 await self._drain()
@@ -167,7 +214,7 @@ class LocalEngine:
     def _assigned_failed(self, role: RoleId, policy: str | None, error: Exception) -> None:
         self._course.fail(role, "main", error, policy)
 
-    def _main_ended(self, instance: RoleInstance, tasks: TaskGroup) -> Callable[[Exception | None], None]:
+    def _main_ended(self, instance: RoleInstance) -> Callable[[Exception | None], None]:
         async def fail(error: Exception) -> None:
             await instance.fail(f"its main routine failed: {type(error).__name__}: {error}")
             self._course.routine_ended()
@@ -177,7 +224,7 @@ class LocalEngine:
                 self._course.routine_ended()
             else:
                 self._course.fail(instance.id, "main", error)
-                tasks.start_soon(fail, error, name=f"fail {instance.id}")
+                self._tasks.start_soon(fail, error, name=f"fail {instance.id}")
 
         return ended
 
@@ -196,8 +243,8 @@ class LocalEngine:
             if state is not None:
                 self._ending.states[instance.id] = state
 
-    def _raise_violations(self, nodes: list[Node]) -> None:
-        for node in nodes:
+    def _raise_violations(self) -> None:
+        for node in self._nodes.values():
             if node.checker is not None:
                 node.checker.look()
                 for violation in node.checker.violations:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Container, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -11,9 +11,10 @@ from rolecall.core.errors import ConfigError, nearest
 from rolecall.core.records import Observer
 
 if TYPE_CHECKING:
+    from rolecall.fleet.app import App
     from rolecall.fleet.node_role import NodeRole
 
-__all__ = ("Management", "OnManagement")
+__all__ = ("Management", "OnManagement", "require_joiner")
 
 
 class Management:
@@ -75,6 +76,19 @@ class Management:
         if self._join is None:
             raise ConfigError(f"node {name!r}", "it is not started from here", hint="Start it with `rolecall node`")
         await self._join(name)
+
+
+def require_joiner(app: App, name: str, there: Container[str]) -> None:
+    """Raise `ConfigError` unless a node of an application may join now."""
+    if name not in app.nodes:
+        later = [found for found, node in app.nodes.items() if node.join == "later"]
+        raise ConfigError(
+            f"node {name!r}",
+            f"the application has no such node.{nearest(name, app.nodes)}",
+            hint=f"Those that may join are: {', '.join(later) or 'none'}",
+        )
+    if name in there:
+        raise ConfigError(f"node {name!r}", "it is there already")
 
 
 OnManagement = Callable[[Management], None]

@@ -20,10 +20,12 @@ from rolecall.fleet.course import Course, Ending
 from rolecall.fleet.deployment import Deployment
 from rolecall.fleet.forking import ForkServer
 from rolecall.fleet.forkserver import Spawn
+from rolecall.fleet.management import OnManagement, require_joiner
 from rolecall.fleet.node_process import ENTRY, NodeConfig
 from rolecall.fleet.output import Output
 from rolecall.fleet.portable import ImportPolicy, modules, portable
 from rolecall.fleet.preloading import preloaded
+from rolecall.fleet.structure import first_nodes
 from rolecall.runtime.directory import NATIVE
 from rolecall.runtime.instance import Hosting
 from rolecall.runtime.links import Links
@@ -49,8 +51,15 @@ class ProcessEngine:
     """Runs one application; none of its processes outlives `run`, nor this process, however that ends."""
 
     def __init__(
-        self, deployed: Deployment, observers: Sequence[Observer], *, checked: bool, stop: anyio.Event
+        self,
+        deployed: Deployment,
+        observers: Sequence[Observer],
+        *,
+        checked: bool,
+        stop: anyio.Event,
+        on_management: OnManagement | None = None,
     ) -> None:
+        self._on_management = on_management
         self._app, self._observers = deployed.app, list(observers)
         self._began_s = anyio.current_time()
         self._course = Course(self._app, self._say, stop)
@@ -105,21 +114,41 @@ class ProcessEngine:
 
     async def _start_processes(self) -> None:
         """Fork a process for each node; return when all have joined."""
-        address = await self._links.exchange.listen()
-        for name in self._app.nodes:
-            process = self._processes[name] = _Process(name)
-            out, err = await process.output.open()
-            try:
-                order = Spawn(name, ENTRY, self._config(name, address))
-                process.pid = await self._server.spawn(order, out, err, partial(self._exited, process))
-            finally:
-                os.close(out)
-                os.close(err)
+        self._address = await self._links.exchange.listen()
+        names = first_nodes(self._app)
+        for name in names:
+            await self._start_process(name)
+        await self._all_joined(names)
+        if self._on_management is not None:
+            self._on_management(self._conductor.management(self._join))
+
+    async def _start_process(self, name: str) -> None:
+        process = self._processes[name] = _Process(name)
+        out, err = await process.output.open()
+        try:
+            order = Spawn(name, ENTRY, self._config(name, self._address))
+            process.pid = await self._server.spawn(order, out, err, partial(self._exited, process))
+        finally:
+            os.close(out)
+            os.close(err)
+
+    async def _all_joined(self, names: Sequence[str]) -> None:
         with anyio.move_on_after(JOIN_S):
-            await self._conductor.agents.wait(len(self._app.nodes))
+            await self._conductor.all_joined(names)
             return
-        missing = [name for name in self._app.nodes if name not in self._links.exchange.links]
-        raise ApplicationFailed(f"node {missing[0]}", "start", TimeoutError(f"it has not joined within {JOIN_S:g} s"))
+        missing = next(name for name in names if name not in self._links.exchange.links)
+        raise ApplicationFailed(f"node {missing}", "start", TimeoutError(f"it has not joined within {JOIN_S:g} s"))
+
+    async def _join(self, name: str) -> None:
+        """Fork a process for a node that joins later, or comes again after it was lost."""
+        former = self._processes.get(name)
+        require_joiner(self._app, name, () if former is not None and former.code is not None else self._processes)
+        if former is not None:
+            await former.output.ended()
+            former.output.close()
+        await self._start_process(name)
+        await self._all_joined([name])
+        await self._conductor.admitted(name)
 
     def _config(self, name: str, address: str) -> bytes:
         own = {module.partition(".")[0] for module in modules(self._plan.application)}
@@ -159,7 +188,7 @@ class ProcessEngine:
 
     def _joined(self, peer: str) -> None:
         if peer in self._processes:
-            self._links.network.bind(RoleId(f"{peer}/{NATIVE}"), peer)
+            self._conductor.joined(peer)
         else:
             self._links.part(peer, "it is no node of this application")
 

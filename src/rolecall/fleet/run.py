@@ -28,6 +28,7 @@ from rolecall.fleet.local import LocalEngine
 from rolecall.fleet.structure import calls
 
 if TYPE_CHECKING:
+    from rolecall.fleet.management import OnManagement
     from rolecall.fleet.processes import ProcessEngine
     from rolecall.fleet.standing import StandingEngine
 
@@ -77,6 +78,7 @@ async def run(
     observers: Sequence[Observer] = (),
     checked: bool = False,
     stop: anyio.Event | None = None,
+    on_management: OnManagement | None = None,
 ) -> History:
     """Run an application to its end and return its history.
 
@@ -89,6 +91,7 @@ async def run(
         observers: called with every record (metrics, changes of status, dead letters, log lines) as it comes.
         checked: encode and decode every message and check that nothing changes after it was sent, as between nodes.
         stop: set it to end the run at its next safe points.
+        on_management: called once, when the nodes are there, with what reaches the native role of each.
 
     Raises:
         ConfigError: the application does not fit together.
@@ -107,7 +110,14 @@ async def run(
             metrics.append(record)
 
     began = time.perf_counter()
-    ending = await _engine(engine)(deployed, [collect, *observers], checked=checked, stop=stop or anyio.Event()).run()
+    made = _engine(engine)(
+        deployed,
+        [collect, *observers],
+        checked=checked,
+        stop=stop or anyio.Event(),
+        on_management=on_management,
+    )
+    ending = await made.run()
     metrics.sort(key=lambda metric: metric.time_s)  # nodes of their own report when they come to it
     return _history(deployed.app, ending, metrics, time.perf_counter() - began)
 

@@ -30,7 +30,7 @@ from rolecall.fleet.app import (
 )
 from rolecall.fleet.marks import KeyPath, Marks
 
-__all__ = ("app_of", "shown", "tree_of")
+__all__ = ("app_of", "role_of", "shown", "tree_of")
 
 Reader = Callable[[Any, KeyPath, Marks], Any]
 
@@ -52,6 +52,12 @@ def app_of(tree: Any, marks: Marks) -> App:
     app: App = _app(tree, (), marks)
     app.__dict__["marks"] = marks
     return app
+
+
+def role_of(tree: Any, marks: Marks) -> RoleSpec:
+    """Return the role that a tree stands for, as under `roles:`; raise `ConfigError` where it does not fit."""
+    role: RoleSpec = _role(tree, (), marks)
+    return role
 
 
 def tree_of(app: App) -> dict[str, Any]:
@@ -262,7 +268,15 @@ _class_name = _named("a class", "module:ClassName")
 _callable_name = _named("a callable", "module:name, or the name it was registered under")
 _on_failure = _choice("fail", "continue")
 
-_node = _struct(Node, "a node", device=_anything, network=_anything, address=_anything, host=_anything)
+_node = _struct(
+    Node,
+    "a node",
+    device=_anything,
+    network=_anything,
+    address=_anything,
+    host=_anything,
+    join=_choice("start", "later"),
+)
 
 _element = _struct(
     ElementSpec,

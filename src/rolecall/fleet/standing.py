@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Final, cast
 
@@ -9,13 +10,14 @@ import anyio
 import anyio.to_thread
 
 from rolecall.core.errors import ApplicationFailed, ConfigError, RolecallError
-from rolecall.core.ids import RoleId
 from rolecall.core.records import LogLine, Observer
 from rolecall.fleet.access import CONDUCTOR, LIMITS, LISTEN, Access
 from rolecall.fleet.conductor import Conductor, Plan
 from rolecall.fleet.course import Course, Ending
 from rolecall.fleet.deployment import Deployment
+from rolecall.fleet.management import OnManagement
 from rolecall.fleet.portable import portable
+from rolecall.fleet.structure import first_nodes
 from rolecall.runtime.directory import NATIVE
 from rolecall.runtime.instance import Hosting
 from rolecall.runtime.links import Links
@@ -25,6 +27,10 @@ from rolecall.wire.addresses import parse_address
 
 __all__ = ("StandingEngine",)
 
+logger = logging.getLogger(__name__)
+
+SEEK_S: Final = 1.0
+"""How long to wait before nodes that were not there are looked for again."""
 JOIN_S: Final = 60.0
 """How long to wait for nodes that have no address to join."""
 
@@ -33,8 +39,15 @@ class StandingEngine:
     """Runs one application; the environment says how its nodes are reached, see `Access`."""
 
     def __init__(
-        self, deployed: Deployment, observers: Sequence[Observer], *, checked: bool, stop: anyio.Event
+        self,
+        deployed: Deployment,
+        observers: Sequence[Observer],
+        *,
+        checked: bool,
+        stop: anyio.Event,
+        on_management: OnManagement | None = None,
     ) -> None:
+        self._on_management = on_management
         self._app, self._observers = deployed.app, list(observers)
         self._access = Access.of()
         self._began_s = anyio.current_time()
@@ -69,7 +82,7 @@ class StandingEngine:
                 on_lost=self._cut_off,
                 limits=LIMITS,
             ) as links:
-                self._links = links
+                self._node, self._links = node, links
                 plan = {"plan": self._plan, "links": links}
                 instance = node.host(Hosting(id=CONDUCTOR, role_class=Conductor, options=plan))
                 await instance.start()
@@ -83,6 +96,7 @@ class StandingEngine:
         if self._access.listen is not None:
             address = await self._links.exchange.listen(*parse_address(self._access.listen))
             self._say("info", CONDUCTOR, f"waits for nodes to join at {address}")
+        names = first_nodes(self._app)
         failed: list[tuple[str, RolecallError]] = []
 
         async def dial(name: str, address: str) -> None:
@@ -93,18 +107,36 @@ class StandingEngine:
 
         async with anyio.create_task_group() as tasks:
             for name, address in self._addresses.items():
-                tasks.start_soon(dial, name, address)
+                if name in names:
+                    tasks.start_soon(dial, name, address)
         for name, error in failed:
             raise ApplicationFailed(f"node {name}", "start", error) from error
+        await self._all_joined(names)
+        self._node.spawn(self._seek, "nodes that come later")
+        if self._on_management is not None:
+            self._on_management(self._conductor.management(None))
+
+    async def _all_joined(self, names: Sequence[str]) -> None:
         with anyio.move_on_after(JOIN_S):
-            await self._conductor.agents.wait(len(self._app.nodes))
+            await self._conductor.all_joined(names)
             return
-        missing = next(name for name in self._app.nodes if name not in self._links.exchange.links)
+        missing = next(name for name in names if name not in self._links.exchange.links)
         raise ApplicationFailed(f"node {missing}", "start", TimeoutError(f"it has not joined within {JOIN_S:g} s"))
+
+    async def _seek(self) -> None:
+        """Look from time to time for nodes that listen and are not there, or not any more."""
+        while True:
+            await anyio.sleep(SEEK_S)
+            for name, address in self._addresses.items():
+                if name not in self._links.exchange.links:
+                    try:
+                        await self._links.exchange.dial(address, name)
+                    except RolecallError as error:  # it is not there (yet)
+                        logger.debug("%s: %s", name, error)
 
     def _joined(self, peer: str) -> None:
         if peer in self._app.nodes:
-            self._links.network.bind(RoleId(f"{peer}/{NATIVE}"), peer)
+            self._conductor.joined(peer)
         else:
             self._links.part(peer, "it is no node of this application")
 

@@ -14,7 +14,7 @@ from rolecall.fleet.modelling import check_models
 from rolecall.fleet.relations import applies, relationships_of, strength
 from rolecall.runtime.directory import NATIVE
 
-__all__ = ("calls", "check", "check_call", "few", "near", "role_ids")
+__all__ = ("calls", "check", "check_call", "few", "first_nodes", "near", "role_ids")
 
 _APP_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. \-]{0,99}")
 _CALL = re.compile(r"[^/\s]+/[^/\s]+\.[A-Za-z_]\w*")
@@ -23,6 +23,11 @@ _CALL = re.compile(r"[^/\s]+/[^/\s]+\.[A-Za-z_]\w*")
 def role_ids(app: App) -> list[str]:
     """Return the ids of the roles of an expanded application, in the order of its nodes."""
     return [f"{node}/{name}" for node, roles in app.roles.items() for name in roles]
+
+
+def first_nodes(app: App) -> list[str]:
+    """Return the nodes that an expanded application starts with: those that do not join later."""
+    return [name for name, node in app.nodes.items() if node.join == "start"]
 
 
 def calls(app: App) -> list[Call]:
@@ -59,6 +64,8 @@ def _check_nodes(app: App) -> None:
     for node in app.roles:
         if node not in app.nodes:
             raise app.marks.error(("roles", node), f"there is no node {node!r}", nearest(node, app.nodes))
+    if app.nodes and not first_nodes(app):
+        raise app.marks.error(("nodes",), "all of them join later, so there is none to start with")
 
 
 def check_call(call: Call, marks: Marks, path: KeyPath) -> None:
@@ -72,6 +79,10 @@ def _check_started(app: App, call: Call, path: KeyPath) -> None:
     ids = role_ids(app)
     if call.role not in ids and call.role not in _natives(app):
         raise app.marks.error(path, f"there is no role {call.role!r}", nearest(call.role, ids) + few("roles", ids))
+    home = call.role.partition("/")[0]
+    if app.nodes[home].join == "later":
+        problem = f"the node {home!r} joins later, so its roles are not there when the application starts"
+        raise app.marks.error(path, problem, "Let it be there from the start, or give the role a main routine")
 
 
 def _natives(app: App) -> set[str]:

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from rolecall.core.ids import RoleId
 from rolecall.core.patterns import natural_key
-from rolecall.core.records import DeadLetter, LogLine, Metric, Record
+from rolecall.core.records import DEPLOYMENT, DeadLetter, LogLine, Metric, Record
 from rolecall.observe.curve import draw
 from rolecall.observe.series import PREFERRED, Series
 from rolecall.observe.summary import Failure, Plan, Summary
@@ -80,6 +80,8 @@ class PlainProgress:
                 self._dead_letter(record)
             case LogLine() if record.level != "info":
                 self.say(f"{record.level}: {record.source}: {record.text}")
+            case LogLine() if record.source == DEPLOYMENT:
+                self.say(record.text)
 
     def moved(self, x: float, time_s: float) -> None:
         """Show the headline's value at `x`, once all roles that report it have done so."""
@@ -166,9 +168,7 @@ class PlainProgress:
     def _dead_letter(self, letter: DeadLetter) -> None:
         self._dead_letters += 1
         if self._dead_letters <= _DEAD_LETTERS_SHOWN:
-            self.say(
-                f"warning: dead letter: {letter.kind} to {letter.role}.{letter.channel}: {letter.reason}"
-            )
+            self.say(f"warning: dead letter: {letter.kind} to {letter.role}.{letter.channel}: {letter.reason}")
 
 
 class LiveProgress(PlainProgress):
@@ -257,7 +257,8 @@ def _result(summary: Summary) -> str:
     how = {"ok": "finished", "stopped": "stopped early"}.get(summary.status, summary.status)
     accuracy = "" if summary.accuracy is None else f" with accuracy {summary.accuracy:.4f}"
     rounds = "" if summary.rounds is None else f" after {_count(summary.rounds, 'round')}"
-    return f"{summary.name or summary.architecture} {how}{accuracy}{rounds} in {summary.wall_s:.1f} s"
+    alone = "" if summary.solo is None else f"; the same nodes alone: {summary.solo:.4f}"
+    return f"{summary.name or summary.architecture} {how}{accuracy}{rounds} in {summary.wall_s:.1f} s{alone}"
 
 
 def _count(number: int, what: str) -> str:
