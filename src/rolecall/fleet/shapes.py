@@ -34,7 +34,7 @@ __all__ = ("app_of", "role_of", "shown", "tree_of")
 
 Reader = Callable[[Any, KeyPath, Marks], Any]
 
-_STRUCTS = (After, Alias, App, Call, ElementSpec, Later, Limits, Node, Preset, RoleSpec, Topology)
+_STRUCTS = (After, Alias, App, Between, Call, ElementSpec, Later, Limits, Node, Preset, RoleSpec, Topology)
 _BESIDE = {App: ("include",)}  # keys of the file that are gone by now
 _TYPE_NAMES = {
     "str": "text",
