@@ -24,6 +24,7 @@ BENCHMARKS = {
     "local": "benchmarks/local_messaging.py",
     "remote": "benchmarks/remote_messaging.py",
     "beside": "benchmarks/beside_a_tensor.py",
+    "rounds": "benchmarks/round_overhead.py",
 }
 
 
@@ -111,10 +112,11 @@ def soak(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure rolecall beside RoleML, xoscar and bare transports; `nox -s bench -- remote --quick` for a look.
 
-    `local` (messages within a node) and `remote` (between processes) name what to measure; the default is both.
+    `local` (messages within a node), `remote` (between processes), `beside` (small calls beside a tensor) and `rounds`
+    (what federated averaging costs beside the training) name what to measure; the default is all.
     """
     environment = Environment(session, "bench")
-    environment.install("--editable", ".", *PEERS, pins="benchmarks/constraints.txt")
+    environment.install("--editable", ".[torch]", *PEERS, pins="benchmarks/constraints.txt")
     wanted = [name for name in BENCHMARKS if name in session.posargs] or list(BENCHMARKS)
     options = [argument for argument in session.posargs if argument not in BENCHMARKS]
     for name in wanted:

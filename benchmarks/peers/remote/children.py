@@ -24,6 +24,7 @@ class Children:
     def __init__(self) -> None:
         self._context = multiprocessing.get_context("spawn")
         self._processes: list[Any] = []
+        self._connections: list[Connection] = []  # a child whose connection is closed may end
 
     def start(self, main: Callable[..., None], *arguments: Any) -> Connection:
         """Run `main(connection, *arguments)` in a process, and return our end once it has sent something."""
@@ -31,6 +32,7 @@ class Children:
         process = self._context.Process(target=main, args=(theirs, *arguments), daemon=True)
         process.start()
         self._processes.append(process)
+        self._connections.append(ours)
         if not ours.poll(READY_S):
             raise TimeoutError(f"{main.__name__} was not ready within {READY_S:g} s")
         ours.recv()
