@@ -8,7 +8,7 @@ belongs to its pair. Delivery is reliable and in order, as over TCP: loss is the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import ceil, sqrt
 from typing import Final
 
@@ -190,10 +190,13 @@ class Pair:
 
 
 class Network:
-    """Nodes with their lines, and paths between them; `default` is the path of pairs that have none of their own."""
+    """Nodes with their lines, and paths between them.
 
-    def __init__(self, seed: int = 0, default: Path | None = None) -> None:
-        self.seed, self.default = seed, default or Path()
+    `default` is the path of pairs that have none of their own, or a function that returns it for two names.
+    """
+
+    def __init__(self, seed: int = 0, default: Path | Callable[[str, str], Path] | None = None) -> None:
+        self.seed, self._default = seed, default or Path()
         self.version = 0
         """Changes whenever something is cut or healed."""
         self._access: dict[str, Access] = {}
@@ -234,7 +237,9 @@ class Network:
 
     def parts(self, src: str, dst: str) -> tuple[Access, Path, Access]:
         """Return the line of one node, the path to another, and that one's line."""
-        path = self._paths.get((src, dst), self.default)
+        path = self._paths.get((src, dst))
+        if path is None:
+            path = self._default if isinstance(self._default, Path) else self._default(src, dst)
         return self._access.get(src, _DIRECT), path, self._access.get(dst, _DIRECT)
 
     def lines(self, node: str) -> tuple[Queue | None, Queue | None]:
