@@ -193,19 +193,20 @@ async def test_a_node_that_cannot_be_reached_is_lost() -> None:
         client = (await nodes.host(nodes.b, "client", Client)).role
         errors: list[Exception] = []
 
-        async def call() -> None:
+        async def attempt(message: Any) -> None:
             try:
-                await client.server.echo(1)
+                await message
             except RoleLost as error:
                 errors.append(error)
 
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(call)
+            tasks.start_soon(attempt, client.server.echo(1))
+            tasks.start_soon(attempt, client.server.box.put(1))
             await anyio.wait_all_tasks_blocked()
             nodes.net_b.leave("a", "nobody listens there")
         assert [str(error) for error in errors] == [
-            "a/server was lost: nobody listens there (effect of the call: unknown)."
-        ]
+            "a/server was lost: nobody listens there (effect of the call: none)."  # nothing ever left
+        ] * 2
         nodes.net_b.send("a", Event(1))
         nodes.net_b.send("nobody", Event(1))
         assert nodes.reached == ["a", "a", "nobody"]

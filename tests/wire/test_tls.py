@@ -14,7 +14,7 @@ from rolecall.wire.certificates import create_authority, issue
 from rolecall.wire.exchange import Exchange, ExchangeLimits
 from rolecall.wire.frames import Reply
 from rolecall.wire.peers import LinkRefused, Peer, Unreachable
-from rolecall.wire.security import TlsFiles
+from rolecall.wire.security import TlsFiles, server_context
 
 pytestmark = pytest.mark.every_loop
 
@@ -116,9 +116,9 @@ async def test_a_dialler_with_the_certificate_of_another_authority_is_refused(
     async with linked() as net:
         a = await net.node("a", tls=files["a"])
         b = await net.node("b", tls=mixed, listen=False)
-        with pytest.raises(LinkRefused, match="do not accept this node's certificate") as raised:
+        with pytest.raises(LinkRefused, match="not accept this node's certificate: it is of an authority") as raised:
             await b.exchange.dial(a.address)
-        assert raised.value.code == "tls"
+        assert raised.value.code == "certificate"
         await net.until(lambda: warnings_of(caplog))
         assert "refused: TLS: its certificate is not acceptable: " in warnings_of(caplog)[0]
         assert not a.exchange.links
@@ -132,7 +132,7 @@ async def test_an_expired_certificate_is_refused(
     async with linked() as net:
         good, bad = await net.node("good", tls=files["good"]), await net.node("expired", tls=files["expired"])
         me, other = (good, bad) if dialler == "good" else (bad, good)
-        match = "certificate has expired" if dialler == "good" else "do not accept this node's certificate"
+        match = "certificate has expired" if dialler == "good" else "this node's certificate: it is not valid now"
         with pytest.raises(LinkRefused, match=match):
             await me.exchange.dial(other.address)
         await net.until(lambda: warnings_of(caplog))
@@ -154,6 +154,21 @@ async def test_a_certificate_of_another_name_is_refused(
         await net.until(lambda: warnings_of(caplog))
         assert "certificate names node 'c'" in warnings_of(caplog)[0]
         assert not honest.exchange.links
+
+
+async def test_who_hangs_up_without_a_word_has_the_reason_in_its_log(linked: Any, files: Any) -> None:
+    def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    async with linked() as net:
+        b = await net.node("b", tls=files["b"], listen=False)
+        server = await asyncio.start_server(hang_up, "127.0.0.1", 0, ssl=server_context(files["a"]))
+        host, port = server.sockets[0].getsockname()
+        with pytest.raises(LinkRefused, match=r"before its first word.*Its log has the reason") as raised:
+            await b.exchange.dial(f"{host}:{port}")
+        assert raised.value.code == "tls"
+        server.close()
+        await server.wait_closed()
 
 
 async def test_plain_text_is_refused_where_tls_is_spoken(

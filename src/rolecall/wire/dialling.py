@@ -99,7 +99,7 @@ class Dialler:
             except BaseException as error:
                 pipe.close(f"{type(error).__name__} during the handshake")
                 if isinstance(error, PipeClosed) and self.tls is not None and not pipe.answered:
-                    raise _refused_by_tls(intent.address, error) from None
+                    raise _refused_by_tls(intent.address, error, pipe.refusal) from None
                 raise
         self._on_established(link, pipe)
         return link
@@ -161,7 +161,9 @@ class Dialler:
         link.end("lost", f"{_REDIALS_MAX} connections failed")
 
 
-def _refused_by_tls(address: str, error: PipeClosed) -> LinkRefused:
+def _refused_by_tls(address: str, error: PipeClosed, refusal: str | None) -> LinkRefused:
+    if refusal is not None:
+        return LinkRefused(address, "certificate", f"the node there does not accept this node's certificate: {refusal}")
     return LinkRefused(
         address,
         "tls",

@@ -11,6 +11,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final, cast
 
 from grpclib._typing import IServable
@@ -24,6 +25,7 @@ from rolecall.wire.addresses import format_address
 from rolecall.wire.grpc_client import CONNECT
 from rolecall.wire.h2_tuning import TunedProtocol, TunedStream, configuration
 from rolecall.wire.pipe import Pipe
+from rolecall.wire.tls_alerts import telling
 
 __all__ = ("Listener",)
 
@@ -139,11 +141,15 @@ class Listener:
                 self._spawn(self._secure(connection, remote, tls))
 
     async def _secure(self, connection: socket.socket, remote: str, tls: ssl.SSLContext) -> None:
-        loop = asyncio.get_running_loop()
+        handshake = partial(
+            asyncio.get_running_loop().connect_accepted_socket,
+            self._protocol,
+            connection,
+            ssl=tls,
+            ssl_handshake_timeout=self._handshake_s,
+        )
         try:
-            await loop.connect_accepted_socket(
-                self._protocol, connection, ssl=tls, ssl_handshake_timeout=self._handshake_s
-            )
+            await telling(connection, handshake)
         except OSError as error:  # SSLError and TimeoutError are of this kind
             logger.warning("%s: refused: TLS: %s", remote, _tls_reason(error))
 

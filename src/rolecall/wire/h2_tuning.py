@@ -30,6 +30,7 @@ from h2.stream import StreamState
 
 from rolecall.wire.addresses import format_address
 from rolecall.wire.inbound import InboundBuffer
+from rolecall.wire.tls_alerts import alert_text
 
 __all__ = ("FRAME_BYTES", "WINDOW_BYTES", "TunedConnection", "TunedProtocol", "TunedStream", "configuration")
 
@@ -283,6 +284,8 @@ class TunedConnection(Connection):
         self.remote = "?"
         self.gone = asyncio.Event()
         """Set when the connection has ended."""
+        self.refusal: str | None = None
+        """What the other side's TLS has said of the certificate of this one, on refusing it."""
 
     def feed(self, data: Buffer) -> list[H2Event]:
         """See grpclib."""
@@ -380,6 +383,7 @@ class TunedProtocol(H2Protocol, asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """See grpclib."""
+        self.connection.refusal = alert_text(exc)
         why = f"the connection broke ({exc})" if exc else "the other side closed the connection"
         self.processor.close(reason=why)
         self.connection.gone.set()

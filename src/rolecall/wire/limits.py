@@ -48,6 +48,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Segments of one `Chunk` or of one message."""
     tensors: int = 8_192
     """Arrays in one message, each array inside `Tensors` included."""
+    packed_bytes: int = 4 << 20
+    """Bytes of what is compressed in one message, once unpacked: the event loop does it, at 2 to 6 ms a megabyte."""
     depth: int = 64
     """Levels of lists, dicts and structs inside one another."""
 

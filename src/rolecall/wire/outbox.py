@@ -25,8 +25,8 @@ _PATIENCE = 4  # chunks of small frames that bulk lets pass, when there is no en
 
 _TIMES: Final = {**dict.fromkeys((Call, Put, Event, Item, Progress), 1), Reply: 2}
 _TIMES_ELSE: Final = 3
-"""How often the limits a kind of frame may fill: what can wait leaves room to results, and all that to the rest, without
-which nothing would go on (`Full`, `Ready`, `Failed`, credits and the like)."""
+"""How often a kind of frame may fill the limits: what can wait leaves room to results, and all that to the rest,
+without which nothing would go on (`Full`, `Ready`, `Failed`, credits and the like)."""
 
 
 class Outbox:

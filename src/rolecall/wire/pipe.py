@@ -63,6 +63,11 @@ class Pipe:
         return self._stream.headers is not None
 
     @property
+    def refusal(self) -> str | None:
+        """What the other side's TLS has said of this side's certificate, if it has refused it."""
+        return self._stream.connection.refusal
+
+    @property
     def certificate(self) -> dict[str, Any] | None:
         """What the certificate of the other side says, as `ssl.SSLSocket.getpeercert` has it; None without TLS."""
         ssl_object = self._stream.connection.transport.get_extra_info("ssl_object")

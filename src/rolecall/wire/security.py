@@ -15,6 +15,7 @@ import msgspec
 
 from rolecall.core.errors import ConfigError
 from rolecall.wire.addresses import is_loopback
+from rolecall.wire.tls_alerts import AlertingContext
 
 __all__ = (
     "NODE_URI",
@@ -126,7 +127,7 @@ def client_context(files: TlsFiles) -> ssl.SSLContext:
 
 
 def _context(files: TlsFiles, protocol: int) -> ssl.SSLContext:
-    context = ssl.SSLContext(protocol)
+    context = AlertingContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False  # certificates name nodes, which may change their address; see `certified_name`
     context.verify_mode = ssl.CERT_REQUIRED

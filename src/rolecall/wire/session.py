@@ -96,14 +96,17 @@ class Session:
 
         Large payloads go by the bulk lane in pieces, whatever the frame; small frames overtake them, but never
         those of the same caller, role and channel, call, or subscription. `urgent` puts a small frame on the
-        control lane. `compress` packs the payload with zstd, at once and in this thread.
+        control lane. `compress` packs the payload with zstd, at once and in this thread, which
+        is why `Limits.packed_bytes` bounds it.
 
         Raises `LinkOverflow` when too much waits already (see `has_room`), and `LimitExceeded` or
         `Malformed` for a frame that the other side would refuse; nothing is queued then.
         """
         unpacked: Sequence[int] = ()
         if compress:
-            self.limits.wire.check("message_bytes", sum(map(len, segments)))
+            size = sum(map(len, segments))
+            self.limits.wire.check("message_bytes", size)
+            self.limits.wire.check("packed_bytes", size)
             segments, unpacked = compress_segments(segments)
         self._outbox.add(frame, segments, unpacked, urgent=urgent)
 

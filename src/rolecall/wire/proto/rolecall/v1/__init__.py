@@ -247,9 +247,10 @@ class Chunk(betterproto.Message):
     """
     What travels on the one long-lived stream between two nodes, in both directions, and nothing else.
 
-     The segments of a Chunk belong to one or more messages. The first segment of each message is MessagePack; it says how
-     many segments follow that belong to it. Those are raw buffers: the bytes of tensors, little-endian and in C order.
-     A receiver skips fields that it does not know.
+     The first segment of a Chunk is its head, in MessagePack: what the sender has received so far, and the frames of any
+     number of messages, each with the number of segments that belong to it. These follow, in the order of the frames. Of a
+     message's segments the first is MessagePack, and the others are raw buffers: the bytes of tensors, little-endian and in
+     C order. docs/wire-format.md has all of it. A receiver skips fields that it does not know.
     """
 
     segments: List[bytes] = betterproto.bytes_field(1)
