@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rolecall.core.channels import Bound, service, stream, task
 from rolecall.core.conditions import attribute
 from rolecall.core.context import caller, progress
+from rolecall.core.costs import Flops
 from rolecall.core.deadlines import deadline
 from rolecall.core.elements import Fresh, Lazy, element
 from rolecall.core.ends import (
@@ -67,7 +68,20 @@ from rolecall.core.topics import Topic, on
 
 if TYPE_CHECKING:
     from rolecall.core.tensors import Tensors
-    from rolecall.fleet.app import After, Alias, App, Call, ElementSpec, Later, Limits, Node, Preset, RoleSpec, Topology
+    from rolecall.fleet.app import (
+        After,
+        Alias,
+        App,
+        Between,
+        Call,
+        ElementSpec,
+        Later,
+        Limits,
+        Node,
+        Preset,
+        RoleSpec,
+        Topology,
+    )
     from rolecall.fleet.node_role import NodeRole, NodeStatus
     from rolecall.fleet.run import History, run, run_sync
     from rolecall.runtime.native import Native, RoleStatus
@@ -82,6 +96,7 @@ _LATER = {
         "After",
         "Alias",
         "App",
+        "Between",
         "Call",
         "ElementSpec",
         "Later",
@@ -111,6 +126,7 @@ __all__ = (
     "Alias",
     "App",
     "ApplicationFailed",
+    "Between",
     "Bound",
     "Call",
     "CallCycle",
@@ -123,6 +139,7 @@ __all__ = (
     "ElementSpec",
     "Endpoint",
     "Extension",
+    "Flops",
     "Fresh",
     "Group",
     "GroupCall",
