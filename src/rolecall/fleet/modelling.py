@@ -62,7 +62,7 @@ def _path(between: Between) -> Path:
         "bandwidth_bps": line.down_bps,
         "loss": line.loss,
     }
-    return Path(**{**profile, **{name: value for name, value in given.items() if value is not None}})  # type: ignore[arg-type]
+    return Path(**{**profile, **{name: value for name, value in given.items() if value is not None}})
 
 
 def network_of(app: App) -> Network:
@@ -70,7 +70,7 @@ def network_of(app: App) -> Network:
     from rolecall.sim.network import Network, Path
     from rolecall.sim.profiles import network_for
 
-    rules = [(*between.between, _path(between)) for between in app.paths]
+    rules = [(between.between[0], between.between[1], _path(between)) for between in app.paths]
     direct = Path()
 
     def path_between(src: str, dst: str) -> Path:
