@@ -68,7 +68,7 @@ class ExchangeAggregator(rc.Role):
         self.merge(rc.caller(), theirs)
         return mine
 
-    @rc.service
+    @rc.task
     async def average(self) -> bool:
         """Average with a neighbour that is free; return whether there was one."""
         for _ in range(self.tries if self.neighbours and self.mode != "passive" else 0):
@@ -116,11 +116,11 @@ class ADPSGDWorker(Replica):
         while self.state.round < self.rounds:
             await self.safe_point()
             params = await self.aggregator.value()
-            async with anyio.create_task_group() as beside:
-                beside.start_soon(self.aggregator.average)
-                gradient = await self.gradient(params, self.state.round)
+            averaging = await self.aggregator.average.start()
+            gradient = await self.gradient(params, self.state.round)
+            await averaging
             self.state.round += 1
-            await self.tell(self.state.round, await self.aggregator.add(-self.lr * gradient))
+            await self.tell(self.state.round, await self.aggregator.add(gradient * -self.lr))
 
 
 def app(

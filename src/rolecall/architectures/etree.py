@@ -173,7 +173,7 @@ def tree(nodes: int, clusters: Sequence[int]) -> list[tuple[str, int, list[str]]
     found: list[tuple[str, int, list[str]]] = []
     below = [(f"node{number}", "leaf") for number in range(1, nodes + 1)]
     for layer, count in enumerate((*clusters, 1), 1):
-        parts = [[below[at] for at in part] for part in np.array_split(np.arange(len(below)), count)]
+        parts = [[below[int(at)] for at in part] for part in np.array_split(np.arange(len(below)), count)]
         found += [(part[0][0], layer, [f"{node}/{role}" for node, role in part]) for part in parts if part]
         below = [(part[0][0], f"cluster{layer}") for part in parts if part]
     return found

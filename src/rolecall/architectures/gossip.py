@@ -47,7 +47,7 @@ class PushAggregator(rc.Role):
     async def push(self, model: Aged, step: int) -> None:
         group = self.neighbours
         order = self.rng("push", step).permutation(len(group))[: self.fanout]
-        chosen = group.only(group.ids[at] for at in order).within(deadline_s=self.patience_s, late="ignore")
+        chosen = group.only(group.ids[int(at)] for at in order).within(deadline_s=self.patience_s, late="ignore")
         try:
             await chosen.call(PushAggregator.accept, model)
         except rc.QuorumMissed as missed:
@@ -88,11 +88,11 @@ class GossipNode(Peer):
         self.period_s = period_s
 
     async def one_round(self, params: Tensors, round: int) -> Tensors:
-        async with anyio.create_task_group() as pace:
-            pace.start_soon(anyio.sleep, self.period_s)
-            params = await self.descend(params, round)
-            self.state.age += self.local_steps
-            await self.aggregator.push(Aged(params, self.state.age), round)
+        due_s = anyio.current_time() + self.period_s
+        params = await self.descend(params, round)
+        self.state.age += self.local_steps
+        await self.aggregator.push(Aged(params, self.state.age), round)
+        await anyio.sleep_until(due_s)
         return self.merge(params, await self.aggregator.fetch())
 
     def merge(self, params: Tensors, received: Mapping[rc.RoleId, Aged]) -> Tensors:

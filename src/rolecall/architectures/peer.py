@@ -71,7 +71,7 @@ class Replica(Rounds, Worker):
 
     def steps(self, params: Tensors, steps: range) -> tuple[Tensors, list[tuple[int, float]]]:
         """Return `params` after these steps, and of each its samples and loss; runs in a worker thread."""
-        done = []
+        done: list[tuple[int, float]] = []
         for step in steps:
             found = self.batch(params, step)
             params = params - self.lr * found.values
