@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.util
 import random
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import rolecall as rc
@@ -36,6 +38,13 @@ class Witness(rc.Role):
     async def echo(self, size: int) -> None:
         while True:
             assert len(await self.victim.echo(bytes(size))) == size
+            self.echoed += 1
+
+    async def exchange(self, model: rc.Tensors) -> None:
+        kept: deque[rc.Tensors] = deque(maxlen=3)
+        while True:
+            kept.append(await self.victim.exchange(model))
+            assert kept[0].digest() == model.digest()
             self.echoed += 1
 
     async def never(self) -> None:
@@ -99,3 +108,39 @@ async def test_all_that_is_under_way_ends_when_the_process_is_killed(cluster, co
                 await witness.never()
             assert late.value.effect == "none"
             assert [peer for _, peer, _ in c.lost] == ["a"]
+
+
+def mapped() -> int:
+    """Return how many segments of shared memory this process sees."""
+    return Path("/proc/self/maps").read_text().count("memfd:rolecall")
+
+
+@pytest.mark.timeout(120)
+async def test_memory_shared_with_a_process_that_is_killed_is_free_again(cluster, count, until) -> None:
+    generator = random.Random(1)
+    models = [rc.Tensors({"w": np.full(size, size)}) for size in (40_000, 150_000, 600_000)]
+    async with process():  # what is opened once
+        pass
+    for _ in range(count(4, 50)):
+        async with cluster("b", victim="a/victim") as c, process() as (child, address):
+            witness = await c.role("b/witness", Witness)
+            c.nodes["b"].network.bind(rc.RoleId("a/victim"), "a")
+            exchange = c.links["b"].exchange
+            await exchange.dial(address)
+            await until(lambda exchange=exchange: (lane := exchange.links["a"].lane) is not None and lane.open)
+            lane = exchange.links["a"].lane
+            under_way = [asyncio.ensure_future(witness.exchange(model)) for model in models]
+            some = generator.randrange(1, 40)
+            await until(lambda witness=witness, some=some: witness.echoed >= some)
+            for _ in range(generator.randrange(100)):  # until the middle of whatever is under way
+                await asyncio.sleep(0)
+            child.kill()
+            done, late = await asyncio.wait(under_way, timeout=2 * LOST_WITHIN_S)
+            assert not late and all(isinstance(task.exception(), rc.NodeLost) for task in done)
+            assert lane.sent_bytes and lane.received_bytes
+            pool = exchange.shared_memory.pool
+            assert (pool.used, lane.leases, exchange.shared_memory.lanes) == (0, 0, [])
+            del under_way, done
+            gc.collect()
+            assert mapped() == pool.segments
+        assert mapped() == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import deque
 from collections.abc import AsyncIterator
 
 import rolecall as rc
@@ -16,9 +17,17 @@ from rolecall.runtime.node import Node
 class Victim(rc.Role):
     box = rc.Inbox(int, capacity=1)
 
+    def __init__(self) -> None:
+        self.kept: deque[rc.Tensors] = deque(maxlen=3)
+
     @rc.service(concurrent=True)
     async def echo(self, body: bytes) -> bytes:
         return body
+
+    @rc.service(concurrent=True)
+    async def exchange(self, model: rc.Tensors) -> rc.Tensors:
+        self.kept.append(model)
+        return model
 
     @rc.service(mailbox=2)
     async def never(self) -> None:
