@@ -23,10 +23,11 @@ MAY_BLOCK = (
 
 
 @pytest.fixture(autouse=True)
-def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the developer's `ROLECALL_*` settings out, and terminal output at one width without colour."""
+def _own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the developer's `ROLECALL_*` settings and runs out, and terminal output at one width without colour."""
     for name in [name for name in os.environ if name.startswith("ROLECALL_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("ROLECALL_STATE", str(tmp_path_factory.getbasetemp() / "state"))
     for name in ("FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "GITHUB_ACTIONS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_COLOR", "1")
