@@ -155,9 +155,14 @@ class Dispatcher:
         held = self.running
         if len(held) < self.options.concurrent:
             return
-        waiting = list(chain(parent))
-        if all(any(call is w for w in waiting) for call in held) or _all_in(held, waiting):
-            raise CallCycle([*(handling.where for handling in reversed(waiting)), self.where])
+        if all(self._awaits(parent, call) for call in held):
+            raise CallCycle([*(handling.where for handling in reversed(list(chain(parent)))), self.where])
+
+    def _awaits(self, parent: Handling, call: Invocation) -> bool:
+        """Say whether a call is one of a chain; of one that has been on other nodes, only its key comes back."""
+        return any(
+            waiting is call or (waiting.where == self.where and waiting.key == call.key) for waiting in chain(parent)
+        )
 
     # ------------------------------------------------------------------------------------------ serving
 
@@ -265,12 +270,6 @@ class Dispatcher:
                 if promise():
                     self._promised += 1
                     self._promised_bytes += size
-
-
-def _all_in(held: list[Invocation], waiting: list[Handling]) -> bool:
-    """Say whether each call is one of a chain that has been on other nodes, where only its key came back from."""
-    keys = {handling.key for handling in waiting if not isinstance(handling, Invocation)}
-    return bool(keys) and all(call.key in keys or any(call is w for w in waiting) for call in held)
 
 
 class Worker:
