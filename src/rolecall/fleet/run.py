@@ -30,11 +30,12 @@ from rolecall.fleet.structure import calls
 if TYPE_CHECKING:
     from rolecall.fleet.management import OnManagement
     from rolecall.fleet.processes import ProcessEngine
+    from rolecall.fleet.simulated import SimulatedEngine
     from rolecall.fleet.standing import StandingEngine
 
 __all__ = ("History", "run", "run_sync")
 
-ENGINES = ("local", "processes", "nodes")
+ENGINES = ("local", "sim", "processes", "nodes")
 
 
 class History(msgspec.Struct, kw_only=True):
@@ -84,7 +85,7 @@ async def run(
 
     Args:
         app: the application, or the path of its file.
-        engine: what runs it: `local`, all nodes in this process; `processes`, each in a process of its own;
+        engine: what runs it: `local`, all nodes in this process; `sim`, all in virtual time; `processes`, each in a process of its own;
             `nodes`, each where somebody has started it.
         seed: replaces the application's.
         sets: parameters to override, such as `"rounds=3"`.
@@ -122,7 +123,7 @@ async def run(
     return _history(deployed.app, ending, metrics, time.perf_counter() - began)
 
 
-def _engine(name: str) -> type[LocalEngine | ProcessEngine | StandingEngine]:
+def _engine(name: str) -> type[LocalEngine | ProcessEngine | SimulatedEngine | StandingEngine]:
     if name == "processes":
         from rolecall.fleet.processes import ProcessEngine
 
@@ -131,6 +132,10 @@ def _engine(name: str) -> type[LocalEngine | ProcessEngine | StandingEngine]:
         from rolecall.fleet.standing import StandingEngine
 
         return StandingEngine
+    if name == "sim":
+        from rolecall.fleet.simulated import SimulatedEngine
+
+        return SimulatedEngine
     return LocalEngine
 
 

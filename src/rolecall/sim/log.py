@@ -1,0 +1,95 @@
+"""What happened in a simulation, in order, and a digest of it: the same seed gives the same digest."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+from collections import deque
+from typing import Any, Final
+
+import msgspec
+
+from rolecall.core.records import DeadLetter, Metric, Record, StatusChange
+
+__all__ = ("Event", "EventLog", "Packet")
+
+EVENTS_KEPT: Final = 100_000
+PACKETS_KEPT: Final = 100_000
+_ADDRESS: Final = re.compile(r"0x[0-9a-f]{6,}")
+_PACKET: Final = struct.Struct("<dIIQ")
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that happened, at a time of the world, on a node (or to none in particular)."""
+
+    time_s: float
+    node: str
+    kind: str
+    facts: dict[str, Any]
+
+    def __str__(self) -> str:
+        facts = " ".join(f"{name}={value}" for name, value in self.facts.items())
+        return f"{self.time_s:12.6f}  {self.node or '-':<12} {self.kind:<12} {facts}"
+
+
+class Packet(msgspec.Struct, frozen=True):
+    """Bytes that a node sent to another, headers included."""
+
+    time_s: float
+    src: str
+    dst: str
+    size_bytes: int
+
+
+class EventLog:
+    """Keeps the last events, and packets where `trace` is set; all of them count in the digest."""
+
+    def __init__(self, *, trace: bool = False) -> None:
+        self.events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        self.packets: deque[Packet] = deque(maxlen=PACKETS_KEPT)
+        self._trace = trace
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._numbers: dict[str, int] = {}
+
+    @property
+    def digest(self) -> str:
+        """A hash of all that has happened so far."""
+        return self._hash.hexdigest()
+
+    def add(self, time_s: float, node: str, kind: str, **facts: Any) -> Event:
+        """Take note of something; facts are plain values."""
+        event = Event(time_s, node, kind, {name: _plain(value) for name, value in facts.items()})
+        self.events.append(event)
+        self._hash.update(msgspec.msgpack.encode(event))
+        return event
+
+    def packet(self, time_s: float, src: str, dst: str, size_bytes: int) -> None:
+        """Take note that bytes were sent."""
+        self._hash.update(_PACKET.pack(time_s, self._number(src), self._number(dst), size_bytes))
+        if self._trace:
+            self.packets.append(Packet(time_s, src, dst, size_bytes))
+
+    def record(self, time_s: float, node: str, record: Record) -> Event:
+        """Take note of what a node tells its observers."""
+        if isinstance(record, StatusChange):
+            return self.add(time_s, node, "status", role=record.role, status=record.status)
+        if isinstance(record, Metric):
+            return self.add(time_s, node, "metric", role=record.role, **{f".{k}": v for k, v in record.values.items()})
+        if isinstance(record, DeadLetter):
+            where = f"{record.role}.{record.channel}"
+            return self.add(time_s, node, "dead-letter", what=record.kind, to=where, reason=record.reason)
+        return self.add(time_s, node, "log", level=record.level, source=record.source, text=record.text)
+
+    def _number(self, node: str) -> int:
+        return self._numbers.setdefault(node, len(self._numbers))
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that hashes alike in every process: no addresses of objects, no types of numpy."""
+    if isinstance(value, str):
+        return _ADDRESS.sub("0x", value)
+    if isinstance(value, (bool, int, float, type(None))):
+        return value
+    item = getattr(value, "item", None)
+    return item() if callable(item) else _ADDRESS.sub("0x", str(value))
