@@ -239,7 +239,7 @@ class Talker:
         self.name = name
         self.got: list[int] = []
         self.lost: list[str] = []
-        self.heard = asyncio.Event()
+        self.heard, self.gone = asyncio.Event(), asyncio.Event()
         self.exchange = Exchange(Peer(name, 1), secret=SECRET, on_link=self.linked, on_lost=self.on_lost)
 
     def linked(self, link: Link) -> None:
@@ -247,6 +247,7 @@ class Talker:
 
     def on_lost(self, peer: Peer, why: str) -> None:
         self.lost.append(f"{peer.name}: {why}")
+        self.gone.set()
 
     def took(self, link: Link, frame: Any) -> None:
         self.got.append(frame.id)
@@ -323,8 +324,7 @@ def test_a_silent_peer_is_lost() -> None:
         await anyio.sleep(10)
         made.down("b")
         made.courier.down("b")
-        while not a.lost:
-            await anyio.sleep(0.1)
+        await a.gone.wait()
         lost_s = anyio.current_time()
         with pytest.raises(Unreachable):
             await as_node("a", a.exchange.dial, address, "b")

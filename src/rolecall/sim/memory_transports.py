@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rolecall.sim.courier import Connection, Route
 from rolecall.wire.daemon import DAEMON, daemon
-from rolecall.wire.extensions import Segment
 
 if TYPE_CHECKING:
     from rolecall.sim.loop import VirtualLoop
@@ -53,7 +52,7 @@ class MemoryTransport(asyncio.Transport):
 
     # ------------------------------------------------------------------------------------------ writing
 
-    def write(self, data: Segment) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send bytes; nothing more can be sent once the transport is closing."""
         if self._closing or self._ended or not len(data):
             return
@@ -65,9 +64,9 @@ class MemoryTransport(asyncio.Transport):
             self._loop.call_soon(self._flush)
         if self._pending_bytes + self._unsent_bytes > self._high and not self._full:
             self._full = True
-            self._protocol.pause_writing()  # type: ignore[attr-defined]
+            self._protocol.pause_writing()
 
-    def writelines(self, list_of_data: Iterable[Segment]) -> None:
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
         """Send several buffers."""
         for data in list_of_data:
             self.write(data)
@@ -96,7 +95,7 @@ class MemoryTransport(asyncio.Transport):
 
     def _resume(self) -> None:
         if not self._lost:
-            self._protocol.resume_writing()  # type: ignore[attr-defined]
+            self._protocol.resume_writing()
 
     def can_write_eof(self) -> bool:
         """Say that one direction cannot be closed alone."""
