@@ -44,8 +44,8 @@ class MergingState(msgspec.Struct):
 class Merging(rc.Role):
     """What aggregators of updates share: look at them, merge them by a rule, make a server optimizer's step.
 
-    An update that cannot be averaged (another shape, NaN) raises `BadUpdate`; with `bad` "drop" it is left out
-    and a warning says so.
+    An update that cannot be averaged (another shape, NaN) raises `BadUpdate`; with `bad` "drop" it is left out,
+    which the metric `left_out` and a warning tell.
     """
 
     rule: Rule = rc.element(default=WeightedMean)
@@ -58,6 +58,7 @@ class Merging(rc.Role):
         good = await self.compute(screened, updates, params, self.bad)
         for role in updates:
             if role not in good:
+                self.log(left_out=role)
                 self.logger.warning("The update of %s is left out: %s", role, fault(updates[role], params))
         mean = await self.compute(self.rule, list(good.values()))
         if self.optimizer is None:
