@@ -25,8 +25,8 @@ Engine: TypeAlias = Annotated[
     typer.Option(
         "--engine",
         metavar="NAME",
-        help="What runs it. local: all nodes in this process; sim: in virtual time; processes: each in one of its own; "
-        "nodes: each where rolecall node runs.",
+        help="What runs it. local: all nodes in this process; sim: in virtual time; "
+        "processes: each in one of its own; nodes: each where rolecall node runs.",
     ),
 ]
 Sets: TypeAlias = Annotated[

@@ -85,7 +85,8 @@ async def run(
 
     Args:
         app: the application, or the path of its file.
-        engine: what runs it: `local`, all nodes in this process; `sim`, all in virtual time; `processes`, each in a process of its own;
+        engine: what runs it: `local`, all nodes in this process; `sim`, all in virtual time, over a modelled network;
+            `processes`, each in a process of its own;
             `nodes`, each where somebody has started it.
         seed: replaces the application's.
         sets: parameters to override, such as `"rounds=3"`.
