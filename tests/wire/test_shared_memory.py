@@ -18,9 +18,8 @@ import pytest
 
 from rolecall.wire import decode, encode, shared_lane
 from rolecall.wire.exchange import ExchangeLimits
-from rolecall.wire.frames import Call, Put
+from rolecall.wire.frames import Call, Put, encode_frame
 from rolecall.wire.heads import BULK, Acks, Shared, batch_start, head_start, shared_head
-from rolecall.wire.frames import encode_frame
 from rolecall.wire.shared_limits import SharedMemoryLimits
 from rolecall.wire.shared_listener import connected_to
 from rolecall.wire.shared_messages import Announce, Greeting, Release, Retire, encode_message
@@ -106,7 +105,7 @@ async def test_payloads_arrive_by_shared_memory(linked: Any, sizes: list[int]) -
 async def test_arrays_are_views_that_cannot_be_written(linked: Any) -> None:
     array = np.random.default_rng(1).random(BIG // 8)
     async with linked() as net:
-        a, b, kept = await keeping(net)
+        a, _, kept = await keeping(net)
         a.link("b").send(put(0), encode({"w": array}))
         await net.until(lambda: kept)
         found = decode(kept.pop())["w"]
@@ -202,7 +201,7 @@ async def test_one_write_reaches_many_readers(linked: Any) -> None:
 
 async def test_a_segment_is_used_again_once_the_reader_has_let_go(linked: Any) -> None:
     async with linked() as net:
-        a, b, kept = await keeping(net)
+        a, _, kept = await keeping(net)
         pool = lambda: a.exchange.shared_memory.pool  # noqa: E731
         for number in range(3):
             a.link("b").send(put(number), encode(np.full(BIG // 8, number)))
@@ -227,7 +226,7 @@ async def test_a_segment_is_used_again_once_the_reader_has_let_go(linked: Any) -
 
 async def test_another_thread_may_let_go(linked: Any) -> None:
     async with linked() as net:
-        a, b, kept = await keeping(net)
+        a, _, kept = await keeping(net)
         a.link("b").send(put(0), encode(np.ones(BIG // 8)))
         await net.until(lambda: kept)
         thread = threading.Thread(target=kept.clear)
@@ -406,7 +405,7 @@ async def test_many_links_leave_nothing(linked: Any) -> None:
 
 async def offered(net: Any) -> tuple[Any, str]:
     """Return a node with a link, and where it can be asked for shared memory."""
-    a, b, _ = await pair(net)
+    _, b, _ = await pair(net)
     return b, b.exchange.shared_memory.address
 
 
@@ -418,14 +417,11 @@ def stranger(name: str, *messages: Any) -> socket.socket:
 
 
 async def hung_up(connected: socket.socket) -> None:
-    while True:
-        try:
-            if not connected.recv(1):
-                break
-        except BlockingIOError:
-            await asyncio.sleep(0.001)
-        except ConnectionError:
-            break
+    try:
+        while await asyncio.get_running_loop().sock_recv(connected, 1):
+            pass
+    except ConnectionError:
+        pass
     connected.close()
 
 
@@ -442,7 +438,7 @@ async def test_a_process_that_is_no_peer_is_refused(linked: Any, message: Any) -
 
 async def test_who_says_nothing_is_not_waited_for_forever(linked: Any) -> None:
     async with linked() as net:
-        a, b, _ = await pair(net, limits=sharing(handshake_s=0.1, pending=3))
+        _, b, _ = await pair(net, limits=sharing(handshake_s=0.1, pending=3))
         name = b.exchange.shared_memory.address
         silent = [stranger(name) for _ in range(6)]
         for connected in silent:
@@ -451,7 +447,7 @@ async def test_who_says_nothing_is_not_waited_for_forever(linked: Any) -> None:
 
 async def test_descriptors_that_nobody_asked_for_are_closed(linked: Any) -> None:
     async with linked() as net:
-        b, name = await offered(net)
+        _, name = await offered(net)
         before = descriptors()
         connected = stranger(name)
         fd = os.open("/dev/null", os.O_RDONLY)

@@ -190,12 +190,11 @@ async def test_nobody_waits_for_what_nobody_wants() -> None:
 async def test_all_who_wait_are_told() -> None:
     pool = Pool()
     payload = pool.payload([array(2 * TURN_BYTES)])
-    told: list[str] = []
-    assert not payload.prepare(lambda: told.append("a"))
-    assert not payload.prepare(lambda: told.append("b"))
-    while not payload.filled:
-        await asyncio.sleep(0)
-    assert told == ["a", "b"] and payload.prepare(lambda: None)
+    one, other = asyncio.Event(), asyncio.Event()
+    assert not payload.prepare(one.set)
+    assert not payload.prepare(other.set)
+    await one.wait()
+    assert other.is_set() and payload.prepare(lambda: None)
     pool.close()
 
 

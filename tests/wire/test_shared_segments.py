@@ -33,7 +33,7 @@ def test_only_its_writer_writes_and_nobody_changes_its_size() -> None:
     seen = map_readonly(segment.fd, SIZE)
     with pytest.raises(ValueError, match="read-only"):
         seen[0] = 1
-    with pytest.raises(OSError, match="not permitted|denied"):
+    with pytest.raises(OSError, match="not permitted"):
         mmap.mmap(segment.fd, SIZE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
     for size in (0, SIZE // 2, 2 * SIZE):
         with pytest.raises(OSError, match="not permitted"):
