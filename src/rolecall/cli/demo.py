@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ("demo",)
 
 _SEED = 0
+_RANGE = re.compile(r"(.*)\[1-(\d+)\]")
 
 
 def demo(
@@ -27,6 +29,10 @@ def demo(
     rounds: Annotated[
         int | None,
         typer.Option("--rounds", metavar="N", min=1, help="How many rounds; each demo has its own default."),
+    ] = None,
+    nodes: Annotated[
+        int | None,
+        typer.Option("--nodes", metavar="N", min=2, help="How many nodes learn; each demo has its own default."),
     ] = None,
     engine: Engine = "local",
     seed: Seed = _SEED,
@@ -49,7 +55,7 @@ def demo(
 
     sets = () if rounds is None else (f"rounds={rounds}",)
     attend(
-        lambda: _packaged(name),
+        lambda: _of_size(_packaged(name), nodes),
         Settings(engine=engine, sets=sets, seed=seed, format=format, runs_dir=runs_dir, debug=debug, judged=True),
     )
 
@@ -62,6 +68,16 @@ def _packaged(name: str) -> App:
         hint = f"{nearest(name, CATALOGUE).strip()} There are: {', '.join(CATALOGUE)}".strip()
         raise ConfigError("rolecall demo", f"there is no demo {name!r}", hint=hint)
     return App.load(Path(architectures.__file__).with_name(f"{name.replace('-', '_')}.yaml"))
+
+
+def _of_size(app: App, nodes: int | None) -> App:
+    """Return an application with so many nodes of the kind that it has most of."""
+    ranges = {key: int(found[2]) for key in app.nodes if (found := _RANGE.fullmatch(key)) is not None}
+    if nodes is None or not ranges:
+        return app
+    most = max(ranges, key=lambda key: ranges[key])
+    renamed = {_RANGE.sub(rf"\g<1>[1-{nodes}]", key) if key == most else key: node for key, node in app.nodes.items()}
+    return structs.replace(app, nodes=renamed)
 
 
 def _list(format: Format) -> None:
