@@ -33,7 +33,7 @@ async def test_frames_arrive_in_order_in_both_directions(linked: Any) -> None:
 async def test_payloads_of_any_size_arrive(linked: Any, size: int) -> None:
     payload = random.Random(1).randbytes(size)
     async with linked() as net:
-        a, b, _ = await net.pair()
+        a, b, _ = await net.pair(limits=ExchangeLimits(shared_memory=None))
         a.link("b").send(put(0), [b"head", memoryview(payload)])
         await net.until(lambda: b.received)
         await a.link("b").acknowledged()
