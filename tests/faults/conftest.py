@@ -72,6 +72,7 @@ class MemoryWire:
         self._under_way = False
         self.other: MemoryWire | None = None
         self.on_frame: Callable[[Any, Any], None] | None = None
+        self.sent: deque[Frame] = deque(maxlen=1_000)
         self.sent_frames: Counter[type] = Counter()
         self.cut = False
 
@@ -79,6 +80,7 @@ class MemoryWire:
         """Queue a frame, with a copy of its payload as of now."""
         copies = [memoryview(bytes(segment)) for segment in segments]
         self.sent_frames[type(frame)] += 1
+        self.sent.append(frame)
         self._lanes[LANES.get(type(frame)) == CONTROL].append((frame, copies))
         self._wake()
 
@@ -263,6 +265,16 @@ class Cluster:
         for near, far in ((one, other), (other, one)):
             self.wires[near, far].cut = True
             network_of(self.nodes[near]).leave(far, why)
+
+    def mend(self, one: str, other: str) -> None:
+        """Link two nodes again that have lost each other; what was under way is gone."""
+        for near, far in ((one, other), (other, one)):
+            wire = self.wires[near, far]
+            wire.cut, wire.on_frame = False, None
+            for lane in wire._lanes:
+                lane.clear()
+        for near, far in ((one, other), (other, one)):
+            network_of(self.nodes[near]).join(far, self.wires[near, far])
 
     # ------------------------------------------------------------------------------------------ roles
 

@@ -198,7 +198,8 @@ def service(handler: Any = None, /, **options: Any) -> Any:
         mailbox: how many calls may wait. mailbox_bytes: how many bytes they may hold.
         overflow: what gives way when the mailbox is full: `wait`, `fail`, `drop_oldest` or `latest`.
         allow: the relationship (of this role) whose members alone may call.
-        idempotent: the call may be retried under the same id when the other side is lost.
+        idempotent: a call that is lost with its node is made again, under the same id, when the role is there again
+            (3 times, within 30 s each): at least once, in no order.
 
     Raises:
         DeclarationError: the handler is no coroutine function, or takes `*args`.

@@ -52,8 +52,9 @@ class Invocation:
     """
 
     __slots__ = (
-        "admission", "args", "bytes", "caller", "cancel_asked", "deadline", "dispatcher", "ended", "frozen",
-        "future", "items", "kwargs", "number", "on_ended", "parent", "reports", "state", "worker",
+        "admission", "args", "attempts", "begun", "bytes", "call_id", "caller", "cancel_asked", "deadline",
+        "dispatcher", "ended", "frozen", "future", "items", "kwargs", "number", "on_ended", "parent", "reports",
+        "state", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +73,8 @@ class Invocation:
         self.state = NEW
         self.number = 0
         self.bytes = 0
+        self.attempts = self.call_id = 0
+        self.begun = False  # with somebody who is lost
         self.cancel_asked = False
         self.worker: Worker | RemoteChannel | None = None
         self.admission: asyncio.Future[Any] | None = None
@@ -124,7 +127,7 @@ class Invocation:
 
     def lose(self, why: str, error_class: type[RoleLost] = RoleLost) -> None:
         """End because the role or its node is gone."""
-        effect = "unknown" if self.state == RUNNING else "none"
+        effect = "unknown" if self.begun or self.state == RUNNING else "none"
         if self.future is None or self.future.done():  # an event goes with the role that was to handle it
             self._end()
         else:

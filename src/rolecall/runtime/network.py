@@ -18,6 +18,7 @@ from rolecall.wire import frames as f
 from rolecall.wire.limits import LinkOverflow
 
 if TYPE_CHECKING:
+    from rolecall.runtime.calls import Invocation
     from rolecall.runtime.node import Node
 
 __all__ = ("Network", "Wire")
@@ -73,6 +74,7 @@ class Network:
         self._inbound: dict[str, Inbound] = {}
         self._unlinked: dict[str, _Waiting] = {}
         self._asked: dict[int, tuple[Any, str]] = {}
+        self._bound_wanted: dict[RoleId, dict[Invocation, Callable[[RemoteRole], None]]] = {}
         self._subscribing: dict[int, asyncio.Future[None]] = {}
         self._numbers = itertools.count(1)
         self._last: tuple[Any, list[Segment]] | None = None
@@ -81,8 +83,21 @@ class Network:
 
     def bind(self, role: RoleId, home: str, *, listed: bool = True) -> None:
         """Take note that a role lives on another node; unless it is `listed`, no pattern matches it."""
-        self.roles[role] = RemoteRole(self, role, home, listed=listed)
-        self.node.directory.add_remote(self.roles[role])
+        remote = self.roles[role] = RemoteRole(self, role, home, listed=listed)
+        self.node.directory.add_remote(remote)
+        for go_on in self._bound_wanted.pop(role, {}).values():
+            go_on(remote)
+
+    def when_bound(self, role: RoleId, message: Invocation, go_on: Callable[[RemoteRole], None]) -> None:
+        """Call a function once with the role, when it is there again: a message waits for it."""
+        self._bound_wanted.setdefault(role, {})[message] = go_on
+
+    def not_bound(self, role: RoleId, message: Invocation) -> None:
+        """Do not call the function after all."""
+        waiting = self._bound_wanted.get(role, {})
+        waiting.pop(message, None)
+        if not waiting:
+            self._bound_wanted.pop(role, None)
 
     def unbind(self, role: RoleId, error: RoleLost) -> None:
         """Take note that a role on another node has ended."""
@@ -164,9 +179,9 @@ class Network:
         elif peer in self._links:
             self._links[peer].when_room(go_on)
 
-    def number(self, asker: Any, peer: str) -> int:
-        """Return the number of a new request to a node, whose answers go to `asker`."""
-        number = next(self._numbers)
+    def number(self, asker: Any, peer: str, again: int = 0) -> int:
+        """Return the number of a request to a node, whose answers go to `asker`: a new one, or that it has already."""
+        number = again or next(self._numbers)
         self._asked[number] = (asker, peer)
         return number
 

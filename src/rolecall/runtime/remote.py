@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from rolecall.core.inboxes import Inbox
 from rolecall.core.policies import ChannelOptions
 from rolecall.core.signatures import Signature
 from rolecall.core.topics import Topic
-from rolecall.runtime.calls import PARKED, RUNNING, Invocation
+from rolecall.runtime.calls import ENDED, PARKED, RUNNING, Invocation
 from rolecall.runtime.lines import OutLine
 from rolecall.runtime.remote_inboxes import RemoteBox
 from rolecall.runtime.remote_topics import RemoteTopic
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 
 __all__ = ("DistantHandling", "RemoteChannel", "RemoteRole", "chain_keys")
 
+REPEATS = 3
+"""How often a message of an idempotent channel is sent again, to a later life of its role, and ..."""
+REPEAT_WITHIN_S = 30.0
+"""... how long it waits for that each time."""
 KINDS: Mapping[str, CallKind] = {"service": "call", "task": "start", "stream": "stream"}
 
 
@@ -103,6 +108,7 @@ class RemoteChannel:
         self.instance, self.name, self.kind = remote, declared.name, declared.kind
         self.where = f"{remote.id}.{declared.name}"
         self.signature: Signature = declared.signature(owner)
+        self._declared = owner, declared
         # Who may call, and what gives way when the mailbox is full, is decided where the role is.
         self.options: ChannelOptions = msgspec.structs.replace(declared.options, allow=None)
         self.closed = False
@@ -122,7 +128,10 @@ class RemoteChannel:
         """
         if self.closed:
             raise self.instance.lost_error("none")
-        self._segments[invocation] = self._codec.encode(invocation.args, invocation.kwargs)
+        self._submit(invocation, self._codec.encode(invocation.args, invocation.kwargs))
+
+    def _submit(self, invocation: Invocation, segments: list[Segment]) -> None:
+        self._segments[invocation] = segments
         if not self._line(invocation.caller).submit(invocation):
             self._park(invocation)
 
@@ -152,7 +161,9 @@ class RemoteChannel:
             invocation.admission = asyncio.get_running_loop().create_future()
 
     def _send(self, invocation: Invocation, order: int) -> None:
-        number = self.instance.network.number(self, self.instance.home)
+        number = invocation.call_id = self.instance.network.number(
+            self, self.instance.home, invocation.call_id if invocation.attempts else 0
+        )
         self._under_way[number] = (invocation, order)
         given_up = not (segments := self._segments[invocation])
         if invocation.items is not None:
@@ -279,16 +290,49 @@ class RemoteChannel:
                     invocation.items.arrived(item)
 
     def close(self, error_class: type[RoleLost], why: str) -> None:
-        """End every message: the other side is gone."""
+        """End every message, since the other side is gone; those that may be repeated wait until it is there again."""
         self.closed = True
-        for number, (invocation, _) in list(self._under_way.items()):
+        under_way = [invocation for invocation, _ in self._under_way.values()]
+        for number in self._under_way:
             self.instance.network.forget(number)
-            invocation.lose(why, error_class)
-        for invocation in list(self._segments):
-            if invocation.state == PARKED:
+        parked = [invocation for invocation in self._segments if invocation.state == PARKED]
+        for invocation in dict.fromkeys((*under_way, *parked)):
+            if issubclass(error_class, NodeLost) and self._may_repeat(invocation):
+                self._repeat_later(invocation, why)
+            else:
                 invocation.lose(why, error_class)
         self._under_way.clear()
         self._segments.clear()
+
+    def _may_repeat(self, invocation: Invocation) -> bool:
+        wanted = invocation.future is not None and not invocation.future.done() and not invocation.cancel_asked
+        return wanted and self.options.idempotent and invocation.items is None and invocation.attempts < REPEATS
+
+    def _repeat_later(self, invocation: Invocation, why: str) -> None:
+        """Keep a message until the role is there again, for a bounded time."""
+        segments = self._segments[invocation]
+        invocation.attempts += 1
+        invocation.begun = invocation.begun or invocation.state == RUNNING
+        invocation.state = PARKED
+        patience = asyncio.get_running_loop().call_later(REPEAT_WITHIN_S, self._expire, invocation, why)
+        go_on = partial(self._repeat, invocation, segments, patience)
+        self.instance.network.when_bound(self.instance.id, invocation, go_on)
+
+    def _expire(self, invocation: Invocation, why: str) -> None:
+        self.instance.network.not_bound(self.instance.id, invocation)
+        if invocation.state != ENDED:
+            invocation.lose(f"{why}, and it did not come back within {REPEAT_WITHIN_S:g} s", NodeLost)
+
+    def _repeat(
+        self, invocation: Invocation, segments: list[Segment], patience: asyncio.TimerHandle, remote: RemoteRole
+    ) -> None:
+        """Send a message again, to the next life of the role, unless it has ended meanwhile."""
+        patience.cancel()
+        if invocation.state == ENDED:
+            return
+        channel = remote.channel(*self._declared)
+        invocation.dispatcher = channel
+        channel._submit(invocation, segments)
 
     def _settle(self, number: int) -> Invocation | None:
         under_way = self._under_way.pop(number, None)
