@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any, ClassVar
 
 import anyio
@@ -109,6 +110,7 @@ class RolecallRemotePeer:
 
     def rounds(self, workload: str, operations: int, rounds: int) -> list[float]:
         """Run the application, and take the times from what its caller returns."""
+        os.environ["ROLECALL_SHARED_MEMORY"] = "1" if self.shared_memory else "0"
         application = declare_application(workload=workload, operations=operations, rounds=rounds)
         (took_s,) = rc.run_sync(application, engine="processes").returned.values()
         return list(took_s)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 import socket
 from functools import partial
@@ -26,12 +27,14 @@ from rolecall.wire.shared_socket import SharedSocket
 if TYPE_CHECKING:
     from rolecall.wire.link import Link
 
-__all__ = ("CAPABILITY", "SharedMemory")
+__all__ = ("CAPABILITY", "SWITCH", "SharedMemory")
 
 logger = logging.getLogger(__name__)
 
 CAPABILITY: Final = "shared-memory"
 """What a node says of itself that can do it."""
+SWITCH: Final = "ROLECALL_SHARED_MEMORY"
+"""The environment variable that switches it off for a process, when it is 0."""
 _KEY_BYTES: Final = 32
 
 
@@ -40,7 +43,8 @@ class SharedMemory:
 
     def __init__(self, limits: SharedMemoryLimits | None) -> None:
         self._limits = limits or SharedMemoryLimits()
-        self.capabilities = (CAPABILITY,) if limits is not None and SUPPORTED else ()
+        wanted = limits is not None and os.environ.get(SWITCH) != "0"
+        self.capabilities = (CAPABILITY,) if wanted and SUPPORTED else ()
         """What peers are told about it."""
         self.pool: SharedPool | None = None
         """What is written, once there is a peer to read it."""
