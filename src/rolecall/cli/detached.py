@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 import typer
@@ -16,26 +16,42 @@ from rolecall.cli.options import Format
 if TYPE_CHECKING:
     from rolecall.fleet.records import Record
 
-__all__ = ("OUTPUT", "detach")
+__all__ = ("OUTPUT", "Starter", "detach")
 
 OUTPUT = "output.txt"
 """What a detached run prints, in its run directory."""
-_MESSAGE_BYTES = 1 << 20
 
 
-class _Begun(msgspec.Struct):
-    """What a detached run tells whoever started it, once it can be looked after."""
+class Starter:
+    """Tells whoever started a detached run how it goes; in the process of the run."""
 
-    id: str
-    pid: int
-    run_dir: str | None
+    def __init__(self, writing: int) -> None:
+        self._writing = writing
+
+    def on_directory(self, directory: Path) -> None:
+        """Print into the run directory from now on."""
+        path = (directory / OUTPUT).resolve()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        with path.open("ab") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        self._tell({"output": str(path)})
+
+    def on_record(self, record: Record) -> None:
+        """Say that the run can be looked after."""
+        self._tell({"id": record.id, "pid": record.pid, "run_dir": record.run_dir})
+        os.close(self._writing)
+
+    def _tell(self, what: Mapping[str, Any]) -> None:
+        os.write(self._writing, msgspec.json.encode(what) + b"\n")
 
 
-def detach(run: Callable[[Callable[[Record], None]], None], format: Format) -> None:
-    """Call `run` in a process of its own, and return when that can be looked after; `run` is given what to call then.
+def detach(run: Callable[[Starter], None], format: Format) -> None:
+    """Call `run` in a process of its own, and return when that can be looked after.
 
-    What it says before that is said here, and an error ends this process with its exit code. What it prints later goes
-    into `output.txt` in its run directory.
+    An error before that ends this process as it ends the other. What the run prints once it has a directory goes into
+    `output.txt` there.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -45,29 +61,27 @@ def detach(run: Callable[[Callable[[Record], None]], None], format: Format) -> N
         os.close(reading)
         _live(run, writing)
     os.close(writing)
-    begun = _heard(reading)
-    if begun is None:
-        _, status = os.waitpid(child, 0)
-        raise typer.Exit(os.waitstatus_to_exitcode(status))
-    _tell(begun, format)
+    known: dict[str, Any] = {}
+    with open(reading, "rb") as pipe:
+        for line in pipe:
+            known.update(msgspec.json.decode(line))
+    if "id" in known:
+        _show(known, format)
+        return
+    _, status = os.waitpid(child, 0)
+    _repeat(known.get("output"))
+    raise typer.Exit(os.waitstatus_to_exitcode(status))
 
 
-def _live(run: Callable[[Callable[[Record], None]], None], writing: int) -> None:
-    """Be the process that runs; ends the process."""
+def _live(run: Callable[[Starter], None], writing: int) -> NoReturn:
+    """Be the process that runs."""
     code = 1
     try:
         os.setsid()
         with open(os.devnull, "rb") as nothing:
             os.dup2(nothing.fileno(), 0)
-
-        def began(record: Record) -> None:
-            if record.run_dir is not None:
-                _print_into(Path(record.run_dir) / OUTPUT)
-            os.write(writing, msgspec.json.encode(_Begun(record.id, record.pid, record.run_dir)))
-            os.close(writing)
-
         try:
-            run(began)
+            run(Starter(writing))
             code = 0
         except typer.Exit as ended:
             code = ended.exit_code
@@ -77,29 +91,21 @@ def _live(run: Callable[[Callable[[Record], None]], None], writing: int) -> None
         os._exit(code)
 
 
-def _print_into(path: Path) -> None:
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with path.open("ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-
-
-def _heard(reading: int) -> _Begun | None:
-    """Return what the run has told, None if it has ended without a word."""
-    with open(reading, "rb") as pipe:
-        told = pipe.read(_MESSAGE_BYTES)
-    return msgspec.json.decode(told, type=_Begun) if told else None
-
-
-def _tell(begun: _Begun, format: Format) -> None:
+def _show(begun: Mapping[str, Any], format: Format) -> None:
+    """Say how to look after the run."""
     if format is Format.JSONL:
         from rolecall.observe.events import line_of
 
-        facts = {"id": begun.id, "pid": begun.pid, "run_dir": begun.run_dir}
+        facts = {key: begun[key] for key in ("id", "pid", "run_dir")}
         sys.stdout.write(line_of({"event": "detached", **facts}))
         sys.stdout.write(line_of({"event": "finished", "terminal": True, "status": "ok"}))
         return
-    sys.stdout.write(f"{begun.id} runs on; rolecall logs {begun.id} -f shows how, rolecall stop {begun.id} ends it.\n")
-    if begun.run_dir is not None:
-        sys.stdout.write(f"run directory: {begun.run_dir}\n")
+    name = begun["id"]
+    sys.stdout.write(f"{name} runs; rolecall logs -f {name} shows how it goes, rolecall stop {name} ends it.\n")
+    sys.stdout.write(f"run directory: {begun['run_dir']}\n")
+
+
+def _repeat(output: str | None) -> None:
+    """Say what a run has said that has ended before it could be looked after: events, and what is for people."""
+    for line in Path(output).read_text().splitlines(keepends=True) if output is not None else ():
+        (sys.stdout if line.startswith('{"event"') else sys.stderr).write(line)

@@ -103,6 +103,9 @@ def run(
     if not detached:
         attend(load, settings)
         return
-    from rolecall.cli.detached import detach
+    from rolecall.cli.detached import Starter, detach
 
-    detach(lambda began: attend(load, replace(settings, live=False, on_record=began)), format)
+    def begin(starter: Starter) -> None:
+        attend(load, replace(settings, live=False, on_directory=starter.on_directory, on_record=starter.on_record))
+
+    detach(begin, format)

@@ -44,7 +44,8 @@ _PACKAGED = re.compile(r"rolecall\.architectures\.(?!roles\b)(\w+)")  # roles th
 class Settings:
     """What the command line says about a run.
 
-    `live` shows a bar where the output is a terminal; `on_record` is called when others can look after the run.
+    `live` shows a bar where the output is a terminal. `on_directory` is called with the run directory before anything
+    is run, `on_record` when others can look after the run.
     """
 
     engine: str = "local"
@@ -57,6 +58,7 @@ class Settings:
     debug: bool = False
     judged: bool = False  # find out what the models of the end are worth
     live: bool = True
+    on_directory: Callable[[Path], None] = lambda directory: None
     on_record: Callable[[FoundRecord], None] = lambda record: None
 
 
@@ -101,6 +103,7 @@ class _Session:
             self._settings.runs_dir, app.name, now=datetime.now()
         )
         directory.save_app(app)
+        self._settings.on_directory(directory.path)
         plan = self._plan = _plan(app, self._settings.engine, directory.path)
         self._show(lambda: self._reporter.started(plan))
         history = self._run(app, directory)

@@ -167,7 +167,7 @@ class Shell(cmd.Cmd):
 
     async def _python_stop(self, roles: str) -> list[str]:
         async with self._places.of_role(roles).connected() as client:
-            return [*await client.stop(roles, reason="rolecall shell")]
+            return [str(role) for role in await client.stop(roles, reason="rolecall shell")]
 
     async def _python_assign(
         self, node: str, name: str, role: Mapping[str, Any], **relationships: Sequence[str]

@@ -73,7 +73,7 @@ class JsonView:
                 }
                 for link in status.links
             ],
-            "counters": {counter.name: counter.value for counter in status.counters},
+            "counters": {counter.name: _whole(counter.value) for counter in status.counters},
             "dead_letters": status.dead_letters,
         }
         self._write({"event": "node", **facts})
@@ -164,3 +164,7 @@ def _role(role: RoleStatus) -> dict[str, Any]:
         "since_s": round(role.since_s, 3),
         "why": role.detail or None,
     }
+
+
+def _whole(value: float) -> float:
+    return int(value) if value.is_integer() else value

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from rolecall.core.errors import ConfigError
@@ -119,7 +119,8 @@ async def attended(
                 record = Record.of_this_process(
                     "run", name, address, gate.secret, nodes=nodes, engine=engine, run_dir=run_dir
                 )
-                with publish(record):
+                with ExitStack() as stack:
+                    await asyncio.to_thread(stack.enter_context, publish(record))
                     on_record(record)
                     await asyncio.get_running_loop().create_future()
         except (ConfigError, OSError) as error:

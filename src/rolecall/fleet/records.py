@@ -73,8 +73,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         )  # fmt: skip
 
 
-def state_directory(environment: Mapping[str, str] = os.environ) -> Path:
+def state_directory(environment: Mapping[str, str] | None = None) -> Path:
     """Return where this user's files are: $ROLECALL_STATE, or a directory that does not outlive the machine's life."""
+    environment = os.environ if environment is None else environment
     if given := environment.get(STATE):
         return Path(given)
     runtime = environment.get("XDG_RUNTIME_DIR")
