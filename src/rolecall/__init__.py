@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from rolecall.fleet.node_role import NodeRole, NodeStatus
     from rolecall.fleet.run import History, run, run_sync
     from rolecall.runtime.native import Native, RoleStatus
+    from rolecall.fleet.simulation import Simulation, simulation
     from rolecall.sim.simulate import simulate
 
 __version__ = "0.1.0"
@@ -109,6 +110,7 @@ _LATER = {
     "rolecall.runtime.native": ("Native", "RoleStatus"),
     "rolecall.fleet.node_role": ("NodeRole", "NodeStatus"),
     "rolecall.fleet.run": ("History", "run", "run_sync"),
+    "rolecall.fleet.simulation": ("Simulation", "simulation"),
     "rolecall.sim.simulate": ("simulate",),
 }
 _HOME = {name: module for module, names in _LATER.items() for name in names}
@@ -174,6 +176,7 @@ __all__ = (
     "RoleSpec",
     "RoleStatus",
     "RolecallError",
+    "Simulation",
     "State",
     "Status",
     "StreamEndpoint",
@@ -202,6 +205,7 @@ __all__ = (
     "run_sync",
     "service",
     "simulate",
+    "simulation",
     "stream",
     "task",
 )

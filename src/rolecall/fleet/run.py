@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rolecall.fleet.simulated import SimulatedEngine
     from rolecall.fleet.standing import StandingEngine
 
-__all__ = ("History", "run", "run_sync")
+__all__ = ("History", "history_of", "prepared", "run", "run_sync")
 
 ENGINES = ("local", "sim", "processes", "nodes")
 
@@ -104,7 +104,7 @@ async def run(
         raise ConfigError(
             "engine", f"there is no engine {engine!r}.{nearest(engine, ENGINES)}", hint=f"Engines: {', '.join(ENGINES)}"
         )
-    deployed = await anyio.to_thread.run_sync(_prepared, app, tuple(sets), seed)
+    deployed = await anyio.to_thread.run_sync(prepared, app, tuple(sets), seed)
     metrics: list[Metric] = []
 
     def collect(record: Record) -> None:
@@ -121,7 +121,7 @@ async def run(
     )
     ending = await made.run()
     metrics.sort(key=lambda metric: metric.time_s)  # nodes of their own report when they come to it
-    return _history(deployed.app, ending, metrics, time.perf_counter() - began)
+    return history_of(deployed.app, ending, metrics, time.perf_counter() - began)
 
 
 def _engine(name: str) -> type[LocalEngine | ProcessEngine | SimulatedEngine | StandingEngine]:
@@ -153,7 +153,7 @@ def run_sync(app: App | str | Path, **options: Any) -> History:
         return pool.submit(start).result()
 
 
-def _prepared(app: App | str | Path, sets: tuple[str, ...], seed: int | None) -> Deployment:
+def prepared(app: App | str | Path, sets: tuple[str, ...], seed: int | None) -> Deployment:
     """Load, expand, check and import an application; reads files, so not on the event loop."""
     loaded = app if isinstance(app, App) else App.load(app)
     expanded = loaded.expanded(sets, seed=seed)
@@ -161,7 +161,8 @@ def _prepared(app: App | str | Path, sets: tuple[str, ...], seed: int | None) ->
     return deployment(expanded)
 
 
-def _history(app: App, ending: Ending, metrics: list[Metric], wall_s: float) -> History:
+def history_of(app: App, ending: Ending, metrics: list[Metric], wall_s: float) -> History:
+    """Return the history of a run from how it ended and what it logged."""
     models = {role: found for role, state in ending.states.items() if (found := list(_tensors(state)))}
     hashed = hashlib.blake2b(digest_size=16)
     for role in sorted(models):
