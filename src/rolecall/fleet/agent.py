@@ -16,7 +16,7 @@ import msgspec
 
 from rolecall.core.channels import service, task
 from rolecall.core.context import caller
-from rolecall.core.errors import ConfigError, LifecycleError, NotEncodable, RoleLost
+from rolecall.core.errors import ConfigError, LifecycleError, NotEncodable, RolecallError, RoleLost
 from rolecall.core.ids import RoleId
 from rolecall.core.records import Metric
 from rolecall.core.role import Role
@@ -25,6 +25,7 @@ from rolecall.fleet.app import App, Node, RoleSpec
 from rolecall.fleet.deployment import Deployment, deployment
 from rolecall.fleet.node_role import NodeRole
 from rolecall.fleet.portable import ImportPolicy, portable, received
+from rolecall.fleet.relaying import Parcel, Relays
 from rolecall.fleet.reports import Outgoing, Report, Reported, RoleEnded, RoleFailed
 from rolecall.fleet.structure import calls
 from rolecall.fleet.values import imported, plain
@@ -78,6 +79,16 @@ class Chief(Role):
         `heard` is how many records the caller has reported before.
         """
 
+    @service(allow="agents", concurrent=True)
+    @abstractmethod
+    async def introduce(self, node: str) -> None:
+        """Have another node dial the caller, which it cannot be dialled by; raises what that raises."""
+
+    @service(allow="agents", concurrent=True)
+    @abstractmethod
+    async def relay(self, node: str, parcels: list[Parcel]) -> None:
+        """Carry parcels from the caller to another node; returns when that has taken them."""
+
 
 class Agent(NodeRole):
     """Manages a node for a conductor, which is in its relationship `manager`.
@@ -94,6 +105,7 @@ class Agent(NodeRole):
         self._turn = anyio.Lock()
         self._flows = False
         self._records = Outgoing()
+        self._relays: Relays | None = None
 
     @property
     def linked(self) -> Links:
@@ -165,6 +177,43 @@ class Agent(NodeRole):
                         self.linked.network.bind(role, home)
         self.linked.meet({home: at for home, at in roster.contacts.items() if home != self._node.name})
 
+    @service(allow="manager", concurrent=True)
+    async def dial(self, node: str, address: str) -> None:
+        """Make a link to a node that cannot make one itself."""
+        self.linked.meet({node: address})
+        await self.linked.exchange.dial(address, node)
+
+    @service(allow="manager", concurrent=True)
+    async def relayed(self, node: str, parcels: list[Parcel]) -> None:
+        """Take what another node has sent by way of the conductor."""
+        self._relays_of(self.linked).taken(node, parcels)
+
+    def reach(self, peer: str) -> bool:
+        """Find a way to a node that has said of no address: it dials this one, or the conductor carries messages."""
+        if peer == self._conductor.home or self.links is None:
+            return False
+        self._runtime.spawn(partial(self._find_way, peer), f"{self.id}: a way to {peer}")
+        return True
+
+    async def _find_way(self, peer: str) -> None:
+        linked = self.linked
+        if linked.exchange.me.address is not None:
+            try:
+                await self._chief.introduce(peer)
+                return
+            except RolecallError as error:
+                logger.info("%s: %s cannot dial this node, so messages are relayed: %s", self._node.name, peer, error)
+        if peer not in linked.exchange.links:
+            self._relays_of(linked).open(peer)
+
+    def _relays_of(self, linked: Links) -> Relays:
+        if self._relays is None:
+            self._relays = Relays(linked.network, self._carry, self._runtime.spawn, linked.part)
+        return self._relays
+
+    async def _carry(self, peer: str, parcels: list[Parcel]) -> None:
+        await self._chief.relay(peer, parcels)
+
     @service(allow="manager")
     async def lose_role(self, role: RoleId, why: str) -> None:
         """Take note that a role on another node has ended."""
@@ -173,6 +222,8 @@ class Agent(NodeRole):
     @service(allow="manager")
     async def lose_node(self, node: str, why: str) -> None:
         """Take note that another node is gone."""
+        if self._relays is not None:
+            self._relays.close(node)
         self.linked.part(node, why)
 
     # ------------------------------------------------------------------------------------------ working

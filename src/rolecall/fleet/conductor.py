@@ -17,6 +17,7 @@ from rolecall.core.declarations import declarations
 from rolecall.core.errors import (
     ApplicationFailed,
     CallerError,
+    LifecycleError,
     NodeLost,
     NotAllowed,
     QuorumMissed,
@@ -33,6 +34,7 @@ from rolecall.fleet.announcements import Announcements
 from rolecall.fleet.course import Course, Ending, failure_of
 from rolecall.fleet.deployment import Deployment
 from rolecall.fleet.management import Management
+from rolecall.fleet.relaying import Parcel
 from rolecall.fleet.reports import Logged, Report, Reported, RoleEnded, RoleFailed
 from rolecall.fleet.structure import calls
 from rolecall.runtime.directory import NATIVE
@@ -379,6 +381,19 @@ class Conductor(Chief):
         await self._caught_up(caller(), heard)  # a former life of the role has ended before this one begins
         self._present.setdefault(home, []).append(role)
         await self._announcements.add("bind", Roster({home: [role]}, {}))
+
+    @service(allow="agents", concurrent=True)
+    async def introduce(self, node: str) -> None:
+        asker = caller().home
+        address = self._links.contacts.get(asker)
+        if address is None:
+            raise LifecycleError(f"node {asker!r} listens nowhere, so {node!r} cannot dial it.")
+        await self._agent(node).dial(asker, address)
+
+    @service(allow="agents", concurrent=True)
+    async def relay(self, node: str, parcels: list[Parcel]) -> None:
+        # Nothing is awaited before the call is made: so parcels stay in order.
+        await self._agent(node).relayed(caller().home, parcels)
 
     def _take(self, node: str, record: Reported) -> None:
         if isinstance(record, RoleEnded):

@@ -69,8 +69,11 @@ async def joined(config: NodeConfig) -> AsyncIterator[tuple[Node, anyio.Event]]:
             over.set()
 
     async with Node(config.name, options=options, native=native) as node:
-        async with Links(node, secret=config.secret, on_lost=lost, limits=config.limits) as links:
-            cast(Agent, node.native.role).links = links
+        agent = cast(Agent, node.native.role)
+        async with Links(
+            node, secret=config.secret, on_lost=lost, limits=config.limits, on_unknown=agent.reach
+        ) as links:
+            agent.links = links
             links.network.bind(conductor, conductor.home, listed=False)
             await links.exchange.listen()
             await links.exchange.dial(config.address, conductor.home)

@@ -84,8 +84,16 @@ class StandingNode:
         options = NodeOptions(role_relationships={NATIVE: {"manager": managed_by(CONDUCTOR, {})}})
         native = (Agent, {"conductor": CONDUCTOR, "policy": self._policy})
         async with Node(config.name, options=options, native=native) as node:
-            async with Links(node, secret=self._secret, tls=self._tls, on_lost=lost, limits=config.limits) as links:
-                cast(Agent, node.native.role).links = links
+            agent = cast(Agent, node.native.role)
+            async with Links(
+                node,
+                secret=self._secret,
+                tls=self._tls,
+                on_lost=lost,
+                limits=config.limits,
+                on_unknown=agent.reach,
+            ) as links:
+                agent.links = links
                 links.network.bind(CONDUCTOR, CONDUCTOR.home, listed=False)
                 await self._listen(links)
                 with Watchdog(lambda blockage: node.say("warning", blockage.task, str(blockage))):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rolecall.core.errors import RolecallError
 from rolecall.runtime.network import Network
@@ -14,6 +14,10 @@ from rolecall.wire.link import Link
 from rolecall.wire.peers import Peer
 from rolecall.wire.security import TlsFiles
 
+if TYPE_CHECKING:
+    from grpclib._typing import IServable
+    from grpclib.events import RecvRequest
+
 __all__ = ("Links",)
 
 
@@ -21,7 +25,9 @@ class Links:
     """The links of one node, made when the first message needs them; use it as an async context manager.
 
     `on_joined` is called with the name of each node there is a new link to, `on_lost` with the name and the reason
-    when a link is lost; the roles over there are lost by then.
+    when a link is lost; the roles over there are lost by then. `on_unknown` is called with the name of a node there is
+    something to send to and no address of; it says whether it finds a way. `on_refused` is called with where somebody
+    was who wanted a link and got none, and why. `services` and `check_request` are the exchange's.
     """
 
     def __init__(
@@ -33,13 +39,18 @@ class Links:
         on_joined: Callable[[str], None] = lambda peer: None,
         on_lost: Callable[[str, str], None] = lambda peer, why: None,
         limits: ExchangeLimits | None = None,
+        on_unknown: Callable[[str], bool] = lambda peer: False,
+        on_refused: Callable[[str, str], None] = lambda remote, why: None,
+        services: Sequence[IServable] = (),
+        check_request: Callable[[RecvRequest], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
-        self._node, self._on_joined, self._on_lost = node, on_joined, on_lost
+        self._node, self._on_joined, self._on_lost, self._on_unknown = node, on_joined, on_lost, on_unknown
         self._contacts: dict[str, str] = {}
         self.network = node.network = Network(node, self._reach)
         self.exchange = Exchange(
             Peer(node.name, node.incarnation),
             secret=secret, tls=tls, on_link=self._linked, on_lost=self._cut_off, limits=limits,
+            services=services, check_request=check_request, on_refused=on_refused,
         )  # fmt: skip
 
     async def __aenter__(self) -> Self:
@@ -74,7 +85,7 @@ class Links:
     def _reach(self, peer: str) -> bool:
         address = self._contacts.get(peer)
         if address is None:
-            return False
+            return self._on_unknown(peer)
 
         async def dial() -> None:
             try:

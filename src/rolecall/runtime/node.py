@@ -107,7 +107,11 @@ class Node:
         self.directory.nodes[self.name] = self
         role_class, options = self._native
         self.native = self.host(Hosting(id=self.native_id, role_class=role_class, options=options))
-        await self.native.start()
+        try:
+            await self.native.start()
+        except BaseException as error:  # whoever wanted the node does not any more
+            await self.__aexit__(type(error), error, error.__traceback__)
+            raise
         return self
 
     def configure(self, options: NodeOptions) -> None:

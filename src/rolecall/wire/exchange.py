@@ -42,7 +42,8 @@ class Exchange:
     `secret` is what all nodes of a run know, `tls` the files for mutual TLS; without `tls` all stays on this machine.
     `on_link` is called with each new link, and sets its `on_frame`; `on_lost` with the peer and the reason when one
     ends, unless this side has closed it. Both are called by the event loop, and must not raise. `services` are further
-    gRPC services to offer where the node listens.
+    gRPC services to offer where the node listens. `on_refused` is called with where somebody was who wanted a link and
+    was refused it, and why.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Exchange:
         limits: ExchangeLimits | None = None,
         services: Sequence[IServable] = (),
         check_request: Callable[[RecvRequest], Coroutine[Any, Any, None]] | None = None,
+        on_refused: Callable[[str, str], None] = lambda remote, why: None,
     ) -> None:
         check_secret(secret)
         self.limits = limits or ExchangeLimits()
@@ -63,7 +65,7 @@ class Exchange:
         self.me = msgspec.structs.replace(me, capabilities=(*me.capabilities, *self.shared_memory.capabilities))
         self._secret, self._tls = secret, tls
         self.services, self.check_request = list(services), check_request
-        self._on_link, self._on_lost = on_link, on_lost
+        self._on_link, self._on_lost, self._on_refused = on_link, on_lost, on_refused
         self._roster = Roster(me, self.limits.links, replaces=self.limits.replaces)
         self._handshaker = Handshaker(lambda: self.me, secret, self._roster, self._new_link, self.shared_memory)
         self._dialler = Dialler(self._handshaker, self._roster, self.limits, self._established)
@@ -154,6 +156,8 @@ class Exchange:
         level = logging.WARNING
         if isinstance(error, LinkRefused):
             level = logging.DEBUG if error.code == "linked" else level  # two nodes dialled each other; all is well
+            if error.code != "linked" and not isinstance(error, RefusedByPeer):
+                self._on_refused(remote, error.reason)
             who = "it has refused the link" if isinstance(error, RefusedByPeer) else "refused"
             logger.log(level, "%s: %s: %s", remote, who, error.reason)
         elif isinstance(error, TimeoutError):

@@ -42,6 +42,7 @@ __all__ = (
     "Unsubscribe",
     "WireError",
     "check_free_form",
+    "decode_frame",
     "encode_frame",
 )
 
@@ -306,6 +307,23 @@ def encode_frame(frame: Frame) -> bytes:
     if len(encoded) > _ITEMS_MAX or type(frame) not in _SURELY_FINE:
         _check(frame, encoded)
     return encoded
+
+
+def decode_frame(encoded: bytes) -> Frame:
+    """Return the frame that `encode_frame` made the bytes of, one that is not about the connection.
+
+    Raises `Malformed` or `LimitExceeded` for bytes that are none.
+    """
+    if len(encoded) > _FRAME_BYTES:
+        raise LimitExceeded("frame without its payload", len(encoded), _FRAME_BYTES)
+    try:
+        frame = _decoder.decode(encoded)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(f"This is no frame: {error}.") from None
+    if isinstance(frame, Heartbeat | HeartbeatReply | Goodbye):
+        raise Malformed(f"{type(frame).__name__} is about a connection, and not for what is relayed.")
+    check_free_form(frame)
+    return frame
 
 
 def _check(frame: Frame, encoded: bytes) -> None:
