@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from rolecall.fleet.deployment import Deployment, deployment
+
+from . import served
+
 ROLES = """
 from __future__ import annotations
 
@@ -118,3 +122,10 @@ def write(tmp_path: Path, module: str) -> Callable[..., Path]:
         return path
 
     return written
+
+
+@pytest.fixture
+def deployed(monkeypatch: pytest.MonkeyPatch) -> Deployment:
+    """Find the roles, and return what the nodes of `served` host."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    return deployment(served.APP)

@@ -6,102 +6,27 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import anyio
 import pytest
 
-import rolecall as rc
 from rolecall.core.errors import ConfigError, DeadlineExceeded, RolecallError
-from rolecall.core.records import Observer
-from rolecall.core.relationships import many
 from rolecall.fleet.client import Client, manage
-from rolecall.fleet.deployment import Deployment, deployment
-from rolecall.fleet.gate import Gate
-from rolecall.fleet.journal import Journal
-from rolecall.fleet.management import Management
-from rolecall.fleet.node_role import NodeRole
-from rolecall.runtime.directory import NATIVE, Directory
-from rolecall.runtime.instance import Hosting
-from rolecall.runtime.node import Node, NodeOptions
-from rolecall.runtime.relations import Target
+from rolecall.fleet.deployment import Deployment
 from rolecall.wire.peers import LinkRefused, Unreachable
 from rolecall.wire.security import new_secret
 
-HERE = Path(__file__).parent
-NAMES = ("n1", "n2")
-
-
-class Operator(rc.Role):
-    nodes: rc.Group[NodeRole] = many()
-
-
-APP = rc.App(
-    name="adding",
-    nodes={name: rc.Node() for name in NAMES},
-    roles={name: {"adder": rc.RoleSpec("managed_roles:Adder")} for name in NAMES},
-).expanded()
-
-
-@pytest.fixture(autouse=True)
-def deployed(monkeypatch: pytest.MonkeyPatch) -> Deployment:
-    """Find the roles, and return what two nodes with an adder each host."""
-    monkeypatch.syspath_prepend(HERE)
-    DEPLOYED.append(deployment(APP))
-    return DEPLOYED[-1]
-
-
-DEPLOYED: list[Deployment] = []
+from .served import served
 
 
 @asynccontextmanager
-async def managed() -> AsyncIterator[Management]:
-    """Open two nodes with an adder each."""
-    directory = Directory()
-    own = {NATIVE: {"manager": Target(("desk/operator",))}}
-    observers: list[Observer] = []
-
-    def observe(record: Any) -> None:
-        for observer in observers:
-            observer(record)
-
-    async with AsyncExitStack() as stack:
-        for name in NAMES:
-            options = NodeOptions(role_relationships=own)
-            native = (NodeRole, {"app": APP})
-            node = await stack.enter_async_context(Node(name, directory, options, [observe], native=native))
-            for hosting in DEPLOYED[-1].hostings[name]:
-                await node.host(hosting).start()
-        known = {"operator": {"nodes": Target(tuple(f"{name}/node" for name in NAMES))}}
-        desk = await stack.enter_async_context(Node("desk", directory, NodeOptions(role_relationships=known)))
-        operator = desk.host(Hosting(id=rc.RoleId("desk/operator"), role_class=Operator))
-        await operator.start()
-
-        def native_of(name: str) -> NodeRole:
-            return cast(Operator, operator.role).nodes[rc.RoleId(f"{name}/node")]
-
-        yield Management(lambda: APP.name, lambda: NAMES, native_of, observers=observers, stop=anyio.Event())
-
-
-@asynccontextmanager
-async def served() -> AsyncIterator[tuple[Management, str, bytes]]:
-    async with managed() as management:
-        journal = Journal()
-        management.observers.append(journal.record)
-        gate = Gate(lambda: management, journal, "adding")
-        async with gate.open() as address:
-            yield management, address, gate.secret
-
-
-@asynccontextmanager
-async def connected() -> AsyncIterator[Client]:
-    async with served() as (_, address, secret), manage(address, secret=secret) as client:
+async def connected(deployed: Deployment) -> AsyncIterator[Client]:
+    async with served(deployed) as (_, address, secret), manage(address, secret=secret) as client:
         yield client
 
 
-async def test_who_is_there_and_what_runs() -> None:
-    async with connected() as client:
+async def test_who_is_there_and_what_runs(deployed: Deployment) -> None:
+    async with connected(deployed) as client:
         assert client.nodes == ["n1", "n2"]
         assert client.application == "adding"
         status = await client.status("n2")
@@ -117,8 +42,8 @@ async def test_who_is_there_and_what_runs() -> None:
             await client.status()
 
 
-async def test_roles_are_called_with_plain_values() -> None:
-    async with connected() as client:
+async def test_roles_are_called_with_plain_values(deployed: Deployment) -> None:
+    async with connected(deployed) as client:
         assert await client.call("n1/adder", "add", {"numbers": [1, 2]}) == 3
         assert await client.call("n1/adder", "add", {"numbers": [4]}) == 7
         assert await client.call("n2/adder", "add", {"numbers": []}) == 0
@@ -139,14 +64,16 @@ async def test_roles_are_called_with_plain_values() -> None:
         ("n1/adder", "count", {}, "stream"),
     ],
 )
-async def test_a_call_that_cannot_be_made_says_why(role: str, channel: str, arguments: Any, problem: str) -> None:
-    async with connected() as client:
+async def test_a_call_that_cannot_be_made_says_why(
+    deployed: Deployment, role: str, channel: str, arguments: Any, problem: str
+) -> None:
+    async with connected(deployed) as client:
         with pytest.raises(ConfigError, match=problem):
             await client.call(role, channel, arguments)
 
 
-async def test_errors_of_roles_and_deadlines_are_told() -> None:
-    async with connected() as client:
+async def test_errors_of_roles_and_deadlines_are_told(deployed: Deployment) -> None:
+    async with connected(deployed) as client:
         with pytest.raises(RolecallError, match="ValueError: it went wrong"):
             await client.call("n1/adder", "fail")
         with pytest.raises(DeadlineExceeded, match=r"n1/adder.wait did not answer within 0.01 s"):
@@ -154,8 +81,8 @@ async def test_errors_of_roles_and_deadlines_are_told() -> None:
         assert await client.call("n1/adder", "add", {"numbers": [1]}) == 1
 
 
-async def test_roles_are_assigned_and_stopped() -> None:
-    async with connected() as client:
+async def test_roles_are_assigned_and_stopped(deployed: Deployment) -> None:
+    async with connected(deployed) as client:
         adder = {"class": "managed_roles:Adder", "options": {"start": 10}}
         assert await client.assign("more", adder, node="n2") == "n2/more"
         assert await client.call("n2/more", "add", {"numbers": [1]}) == 11
@@ -178,22 +105,22 @@ async def test_roles_are_assigned_and_stopped() -> None:
         ({"class": "managed_roles:Adder", "options": {"begin": 1}}, "begin"),
     ],
 )
-async def test_a_role_that_cannot_be_assigned_says_why(role: Any, problem: str) -> None:
-    async with connected() as client:
+async def test_a_role_that_cannot_be_assigned_says_why(deployed: Deployment, role: Any, problem: str) -> None:
+    async with connected(deployed) as client:
         with pytest.raises(ConfigError, match=problem):
             await client.assign("x", role, node="n1")
         assert [role.role for role in (await client.status("n1")).roles] == ["n1/node", "n1/adder"]
 
 
-async def test_a_role_that_fails_in_setup_is_gone() -> None:
-    async with connected() as client:
+async def test_a_role_that_fails_in_setup_is_gone(deployed: Deployment) -> None:
+    async with connected(deployed) as client:
         with pytest.raises(RolecallError, match="no setup today"):
             await client.assign("x", {"class": "managed_roles:Broken"}, node="n1")
         assert [(role.role, role.status) for role in (await client.status("n1")).ended] == [("n1/x", "failed")]
 
 
-async def test_the_log_is_read_and_followed() -> None:
-    async with connected() as client:
+async def test_the_log_is_read_and_followed(deployed: Deployment) -> None:
+    async with connected(deployed) as client:
         await client.call("n1/adder", "add", {"numbers": [3]})
         await client.call("n2/adder", "add", {"numbers": [4]})
         lines = [(line.source, line.text) async for line in client.logs("n1")]
@@ -207,15 +134,15 @@ async def test_the_log_is_read_and_followed() -> None:
             await anext(client.logs(level="warn"))
 
 
-async def test_stopping_everything_is_asked_for() -> None:
-    async with served() as (management, address, secret), manage(address, secret=secret) as client:
+async def test_stopping_everything_is_asked_for(deployed: Deployment) -> None:
+    async with served(deployed) as (management, address, secret), manage(address, secret=secret) as client:
         assert await client.stop() == []
         assert management.stop.is_set()
 
 
-async def test_who_does_not_know_the_secret_is_refused() -> None:
+async def test_who_does_not_know_the_secret_is_refused(deployed: Deployment) -> None:
     denied: list[dict[str, Any]] = []
-    async with served() as (management, address, _):
+    async with served(deployed) as (management, address, _):
         management.audit = lambda event, **what: denied.append({"event": event, **what})
         with pytest.raises(LinkRefused, match="another secret"):
             async with manage(address, secret=new_secret()):
@@ -226,17 +153,17 @@ async def test_who_does_not_know_the_secret_is_refused() -> None:
     assert [(what["event"], what["who"][:10]) for what in denied] == [("deny", "127.0.0.1:")]
 
 
-async def test_nobody_is_there_any_more() -> None:
-    async with served() as (_, address, secret):
+async def test_nobody_is_there_any_more(deployed: Deployment) -> None:
+    async with served(deployed) as (_, address, secret):
         pass
     with pytest.raises(Unreachable, match="no node could be reached"):
         async with manage(address, secret=secret):
             pass
 
 
-async def test_a_service_that_goes_away_is_noticed() -> None:
+async def test_a_service_that_goes_away_is_noticed(deployed: Deployment) -> None:
     async with AsyncExitStack() as stack:
-        async with served() as (_, address, secret):
+        async with served(deployed) as (_, address, secret):
             client = await stack.enter_async_context(manage(address, secret=secret))
         with pytest.raises(Unreachable, match="the connection ended"):
             await client.status("n1")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -146,7 +146,8 @@ class Administration(a.AdminService):
             app = received(yaml_tree.read(deploy_request.application, "the application").tree or {})
             started: list[RoleId] = []
             try:
-                await node.meet({home: at.address for home, at in app.nodes.items() if at.address and home != name})
+                if contacts := {home: at.address for home, at in app.nodes.items() if at.address and home != name}:
+                    await node.meet(contacts)
                 for role, spec in app.roles.get(name, {}).items():
                     targets = relationships_of(app, f"{name}/{role}")
                     relationships = {key: _patterns(key, target) for key, (_, target) in targets.items()}
@@ -156,7 +157,8 @@ class Administration(a.AdminService):
             except BaseException:
                 with anyio.CancelScope(shield=True):
                     for role_id in reversed(started):
-                        await node.stop(role_id)
+                        with suppress(UnknownRole, RoleLost):  # the one that failed is gone
+                            await node.stop(role_id)
                 raise
             return a.DeployReply(roles=list(started))
 
