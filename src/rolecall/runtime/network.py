@@ -225,6 +225,9 @@ class Network:
 
     def _received(self, peer: str, inbound: Inbound, frame: f.Frame, segments: Sequence[memoryview]) -> None:
         """Give a frame to whom it concerns; an answer nobody waits for any more is dropped."""
+        if type(frame) in _ANSWERS:
+            self._answer(peer, frame, segments)
+            return
         match frame:
             case f.Call():
                 inbound.call(frame, segments)
@@ -243,7 +246,7 @@ class Network:
             case f.Ready():
                 self._ready(peer, frame)
             case _:
-                self._answer(peer, frame, segments)
+                pass
 
     def _ready(self, peer: str, frame: f.Ready) -> None:
         remote = self.roles.get(RoleId(frame.to))

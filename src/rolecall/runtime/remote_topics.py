@@ -28,6 +28,8 @@ _Kept: TypeAlias = tuple[list[Segment], asyncio.Future[None] | None]
 
 WINDOW = 16
 """Events that may be on their way to a subscriber that has not yet taken them in."""
+GRANT = 8
+"""Events that are taken in before credit is given for so many more: one message for all of them."""
 
 
 class WireSink:
@@ -104,6 +106,7 @@ class RemoteTopic:
     def __init__(self, network: Network, role: RoleId, home: str, topic: Topic[Any]) -> None:
         self._network, self._role, self._home, self.declaration = network, role, home, topic
         self._sinks: dict[Sink, int] = {}
+        self._owed: dict[int, int] = {}
 
     def attach(self, sink: Sink, condition: Conditions | None) -> None:
         """Subscribe a sink; its conditions are checked at the source."""
@@ -123,6 +126,7 @@ class RemoteTopic:
         """End the subscription of a sink."""
         number = self._sinks.pop(sink, None)
         if number is not None:
+            self._owed.pop(number, None)
             self._network.forget(number)
             self._network.settled(number)
             if tell:
@@ -163,5 +167,10 @@ class RemoteTopic:
         self._network.node.bury("subscription", self._role, self.declaration.name, problem)
 
     def _credit(self, number: int) -> None:
-        if number in self._sinks.values():
-            self._network.send(self._home, f.EventCredit(number, 1))
+        if number not in self._sinks.values():
+            return
+        owed = self._owed.get(number, 0) + 1
+        if owed >= GRANT:
+            self._network.send(self._home, f.EventCredit(number, owed))
+            owed = 0
+        self._owed[number] = owed

@@ -33,6 +33,11 @@ class BulkLane(Lane):
         """How many entries and uncut frames are kept."""
         return len(self.flying) + len(self.waiting) + len(self._uncut)
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is kept, or being cut."""
+        return bool(self.flying or self.waiting or self._uncut or self.uncut_bytes)
+
     def add(self, parcel: Parcel) -> None:
         """Add a frame at the end."""
         self._uncut.append(parcel)

@@ -254,7 +254,8 @@ class Link:
                 self._hand_over(frame, payload)
                 if self._ack_timer is None:
                     self._ack_timer = self._loop.call_later(_ACK_DELAY_S, self._acknowledge)
-        self.wake()
+        if self._waiting or self._room_wanted or self.session.has_work:
+            self.wake()
 
     def _do_without(self, reason: str) -> None:
         """Have the payload that cannot be seen sent again, over another connection."""

@@ -152,9 +152,14 @@ class Outbox:
 
     # ------------------------------------------------------------------------------------------------ emptying
 
+    @property
+    def has_work(self) -> bool:
+        """Whether anything waits to be sent; of what is large, also when it cannot be sent now."""
+        return bool(self._normal.waiting or self._unnumbered.waiting or self._control.waiting or self._bulk.busy)
+
     def take(self, max_bytes: int) -> list[Taken]:
         """Return what goes into the next chunk: small frames up to `max_bytes`, or else of bulk a piece."""
-        bulk = self._bulk.ready(self._normal.sent)
+        bulk = self._bulk.busy and self._bulk.ready(self._normal.sent)
         if not (bulk and self._passed >= _PATIENCE) and (taken := self._take_small(max_bytes)):
             self._passed += bulk
             return taken

@@ -124,7 +124,7 @@ class Session:
         `max_bytes` long at most, or one frame. A bare acknowledgement waits for others; send a `Heartbeat` now
         and then, which takes it along.
         """
-        if not self._connected:
+        if not self.has_work:
             return None
         batches = self._outbox.take(max_bytes)
         if not batches and not self._ack_due:
@@ -132,6 +132,11 @@ class Session:
         self._ack_due = False
         self._unacked_frames = self._unacked_bytes = 0
         return self._chunk(batches)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `next_chunk` may have something to return; when this is false, it has not."""
+        return self._connected and (self._ack_due or self._outbox.has_work)
 
     def _chunk(self, taken: list[Taken]) -> list[Segment]:
         head = [head_start(self._inbox.acks, len(taken))]
