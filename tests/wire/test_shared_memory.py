@@ -322,18 +322,21 @@ async def test_cut_connections_lose_double_and_reorder_nothing(linked: Any, seed
 
 
 @pytest.mark.parametrize("side", ["writer", "reader"])
+@pytest.mark.parametrize("segments", [64, 2])
 @pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8, 12, 20])
 async def test_what_was_on_its_way_goes_over_the_connection_when_the_lane_breaks(
-    linked: Any, side: str, turns: int
+    linked: Any, side: str, turns: int, segments: int
 ) -> None:
     async with linked() as net:
-        a, b, _ = await pair(net)
+        a, b, proxy = await pair(net, limits=sharing(segments=segments))
         for i in range(12):
             a.link("b").send(put(i), [b"head", bytes([i]) * 400_000])
         for _ in range(turns):
             await asyncio.sleep(0)
         broken = a.link("b").lane if side == "writer" else b.link("a").lane
         broken.give_up("a test breaks it")
+        if turns % 2:
+            proxy.cut()
         await net.until(lambda: len(b.received) == 12)
         await a.link("b").acknowledged()
         assert a.lost == b.lost == []

@@ -28,7 +28,7 @@ MESSAGES = st.one_of(
     st.builds(Retire, IDS),
     st.builds(Release, st.lists(IDS, max_size=20)),
 )
-OFFER = Offer("rolecall-name", 7, bytes(range(32)))
+OFFER = Offer(f"rolecall-{7:032x}", 7, bytes(range(32)))
 
 
 @given(MESSAGES)
@@ -67,6 +67,13 @@ def test_a_greeting_shows_the_key_of_its_offer_and_side(side: str) -> None:
     other = "dialler" if side == "acceptor" else "acceptor"
     assert is_from(greeting, OFFER, side) and not is_from(greeting, OFFER, other)
     assert not is_from(greeting, msgspec.structs.replace(OFFER, key=bytes(32)), side)
-    assert not is_from(greeting, msgspec.structs.replace(OFFER, name="rolecall-other"), side)
+    assert not is_from(greeting, msgspec.structs.replace(OFFER, name=f"rolecall-{8:032x}"), side)
     assert not is_from(msgspec.structs.replace(greeting, proof=b""), OFFER, side)
     assert OFFER.key not in encode_message(greeting)
+
+
+@pytest.mark.parametrize("name", ["", "rolecall-", "/tmp/.X11-unix/X0", f"rolecall-{7:032x}x", f"rolecall-{7:032X}\n"])
+def test_an_offer_leads_to_no_other_socket(name: str) -> None:
+    offer = msgspec.msgpack.encode(msgspec.structs.replace(OFFER, name=name))
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.msgpack.decode(offer, type=Offer)

@@ -39,7 +39,7 @@ RELEASES_MAX: Final = 500
 class Offer(msgspec.Struct, frozen=True):
     """Where a peer can connect for it, if it is on the same machine: an abstract Unix address, and a key for once."""
 
-    name: Annotated[str, Meta(pattern=r"\A[!-~]{1,100}\Z")]
+    name: Annotated[str, Meta(pattern=r"\Arolecall-[0-9a-f]{32}\Z")]
     number: Id
     key: Annotated[bytes, Meta(min_length=16, max_length=64)]
 
