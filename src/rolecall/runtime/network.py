@@ -190,7 +190,7 @@ class Network:
         self._asked.pop(number, None)
 
     def unanswered(self) -> list[str]:
-        """Return which nodes owe answers, and how many; subscriptions count, which are answered as long as they last."""
+        """Return which nodes owe answers, and how many; a subscription is answered as long as it lasts."""
         owed = Counter(peer for _, peer in self._asked.values())
         return [f"{count} of node {peer}" for peer, count in owed.items()]
 
