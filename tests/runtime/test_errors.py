@@ -22,6 +22,17 @@ class Denied(rc.Refused):
     """A refusal of an application."""
 
 
+class Carrying(rc.RolecallError):
+    """An error with facts, of which one cannot travel; the last is kept."""
+
+    kept: Any = None
+
+    def __init__(self) -> None:
+        super().__init__("carrying")
+        self.numbers, self.thing = [1, 2], object()
+        Carrying.kept = self
+
+
 class Foreign(ValueError):
     """An error that a caller elsewhere would not know."""
 
@@ -37,6 +48,7 @@ class Abrupt(BaseException):
 
 ERRORS: dict[str, Any] = {
     "known": lambda: Known(3),
+    "carrying": Carrying,
     "denied": lambda: Denied("not today"),
     "value": lambda: ValueError("plain"),
     "foreign": lambda: Foreign("mine"),
@@ -106,15 +118,27 @@ async def test_errors_of_rolecall_and_of_python_arrive_as_they_are(world, checke
         with pytest.raises(Known, match="above 3") as known:
             await client.server.fail("known")
         assert known.value.limit == 3
-        assert known.value.__notes__ == ["raised by a/server.fail"]
         with pytest.raises(ValueError, match="plain") as value:
             await client.server.fail("value")
-        assert value.value.__notes__ == ["raised by a/server.fail"]
+        for error in (known.value, value.value):
+            [note] = error.__notes__
+            assert note.startswith("raised by a/server.fail")
+            assert ("traceback there" in note) == checked  # as from another node
         assert w.letters == []
 
 
+async def test_an_error_is_copied_as_if_it_came_from_another_node(world) -> None:
+    async with world(checked=True) as w:
+        client = await opened(w)
+        with pytest.raises(Carrying) as carrying:
+            await client.server.fail("carrying")
+        assert carrying.value.facts == {"numbers": [1, 2]}  # and what cannot travel is missing
+        assert carrying.value.numbers is not Carrying.kept.numbers
+        assert carrying.value.__cause__ is None
+
+
 async def test_an_error_that_passes_through_names_each_channel(world) -> None:
-    async with world() as w:
+    async with world(checked=False) as w:
         client = await opened(w)
         with pytest.raises(Known) as known:
             await client.middle.relay("known")

@@ -19,7 +19,9 @@ from rolecall.core.inboxes import Inbox
 from rolecall.core.tensors import Tensors
 from rolecall.core.topics import Topic
 from rolecall.runtime.calls import Invocation
+from rolecall.runtime.wire_errors import from_wire, to_wire
 from rolecall.wire import ArgsCodec, chunk_decode, chunk_encode, decode, encode, fingerprint
+from rolecall.wire.frames import Failed, encode_frame
 
 if TYPE_CHECKING:
     from rolecall.runtime.instance import RoleInstance
@@ -107,6 +109,10 @@ class Checker:
         else:
             invocation.finish(arrived)
         self.look()
+
+    def raised(self, error: Exception, where: str) -> Exception:
+        """Return the error of a handler as its caller would have received it from another node."""
+        return from_wire(msgspec.msgpack.decode(encode_frame(Failed(0, to_wire(error, where))), type=Failed).error)
 
     def _require_unchanged(self, invocation: Invocation) -> None:
         """Raise if the arguments have changed while the call was handled."""

@@ -373,7 +373,8 @@ class Worker:
         except Exception as error:
             if not isinstance(error, Refused):
                 dispatcher.instance.node.count_error(dispatcher.where, error)
-            invocation.fail(portable(error, dispatcher.where))
+            failure, checker = portable(error, dispatcher.where), dispatcher.instance.node.checker
+            invocation.fail(failure if checker is None else checker.raised(failure, dispatcher.where))
         except BaseException as error:
             self._unwound(invocation, error)
 
