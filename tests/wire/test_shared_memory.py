@@ -349,6 +349,48 @@ async def test_what_was_on_its_way_goes_over_the_connection_when_the_lane_breaks
     assert all(payload[1] == bytes([i]) * 400_000 for i, (_, payload) in enumerate(b.received[:12]))
 
 
+@pytest.mark.parametrize("seed", range(4))
+async def test_whatever_happens_all_arrives_once_in_order_and_stays_what_it_is(linked: Any, seed: int) -> None:
+    chance = random.Random(seed)
+    held: dict[str, list[tuple[int, memoryview]]] = {"a": [], "b": []}
+    arrived: dict[str, list[int]] = {"a": [], "b": []}
+
+    def keep(link: Any) -> None:
+        me = "b" if link.peer.name == "a" else "a"
+
+        def on_frame(frame: Put, payload: Sequence[memoryview]) -> None:
+            arrived[me].append(frame.id)
+            held[me].append((frame.id, payload[1]))
+            if chance.random() < 0.8:
+                held[me].pop(chance.randrange(len(held[me])))
+
+        link.on_frame = on_frame
+
+    limits = sharing(segments=chance.choice([2, 4, 64]), total_bytes=chance.choice([3, 8, 1_000]) << 20)
+    async with linked() as net:
+        a, b, proxy = await pair(net, limits=limits, on_link=keep)
+        breaks = chance.choice([None, chance.randrange(120)])
+        for number in range(120):
+            for near, far in (("a", "b"), ("b", "a")):
+                body = bytes([number]) * chance.choice([9, 30_000, 300_000, 1_500_000])
+                (a if near == "a" else b).link(far).send(put(number), [b"head", body])
+            for _ in range(chance.randrange(6)):
+                await asyncio.sleep(0)
+            if number == breaks:
+                chance.choice([a.link("b"), b.link("a")]).lane.give_up("a test breaks it")
+            if chance.random() < 0.05:
+                proxy.cut()
+        await net.until(lambda: len(arrived["a"]) == len(arrived["b"]) == 120)
+        assert arrived == {"a": list(range(120)), "b": list(range(120))} and a.lost == b.lost == []
+        for number, view in [*held["a"], *held["b"]]:
+            assert view[0] == number and not np.ptp(np.frombuffer(view, np.uint8))
+        del view
+        held["a"].clear()
+        held["b"].clear()
+        await net.until(lambda: not a.exchange.shared_memory.pool.used + b.exchange.shared_memory.pool.used)
+    assert not mappings()
+
+
 async def test_a_reader_that_cannot_map_gets_it_over_the_connection(
     linked: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
