@@ -1,10 +1,12 @@
-"""What every test gets: reproducible hypothesis runs, and none of the machine's own settings."""
+"""What every test gets: reproducible hypothesis runs, a proxy that cuts connections, none of the machine's settings."""
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Self
 
 import pytest
 from blockbuster import blockbuster_ctx
@@ -46,3 +48,95 @@ def _loop_never_blocked(request: pytest.FixtureRequest) -> Iterator[None]:
             for file, name in MAY_BLOCK:
                 function.can_block_in(file, name)
         yield
+
+
+class Proxy:
+    """Stands before an address, for who dials it: cuts the connection after chosen numbers of bytes, or falls silent.
+
+    Each cut number counts the bytes that have passed in both directions since the cut before it. `tell` is called when
+    something happens.
+    """
+
+    def __init__(self, target: str, cuts: Iterable[int] = (), tell: Callable[[], None] = lambda: None) -> None:
+        self._target, self._cuts, self._tell = target, iter(cuts), tell
+        self._left = next(self._cuts, None)
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._awake = asyncio.Event()
+        self._awake.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.cuts = self.connections = 0
+        self.open = True
+        self.address = ""
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self.address = "{}:{}".format(*self._server.sockets[0].getsockname())
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        self._server.close()
+        self.cut()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._join(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        self.connections += 1
+        self._tell()
+        try:
+            if self.open:
+                host, _, port = self._target.partition(":")
+                other_reader, other_writer = await asyncio.open_connection(host, int(port))
+                self._writers.add(other_writer)
+                await asyncio.gather(self._pass(reader, other_writer), self._pass(other_reader, writer))
+        except OSError:
+            pass
+        finally:
+            self._abort(writer)
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65_536):
+                await self._awake.wait()
+                passed = data if self._left is None else data[: self._left]
+                writer.write(passed)
+                if self._left is not None:
+                    self._left -= len(passed)
+                    if self._left <= 0:
+                        self._left = next(self._cuts, None)
+                        self.cut()
+                await writer.drain()
+        finally:
+            self._abort(writer)
+
+    def _abort(self, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+        self._writers.discard(writer)
+
+    def cut(self) -> None:
+        """Break all connections."""
+        self.cuts += bool(self._writers)
+        for writer in list(self._writers):
+            self._abort(writer)
+        self._tell()
+
+    def silence(self) -> None:
+        """Let nothing through any more, and keep the connections."""
+        self._awake.clear()
+
+    def speak(self) -> None:
+        """Let everything through again."""
+        self._awake.set()
+
+
+@pytest.fixture
+def cutting_proxy() -> type[Proxy]:
+    """Return what stands between nodes and cuts their connections."""
+    return Proxy

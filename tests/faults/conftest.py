@@ -15,6 +15,7 @@ import random
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, Self
 
 import pytest
@@ -102,69 +103,6 @@ class MemoryWire:
             self._wake()
 
 
-class Proxy:
-    """Stands before a node: cuts all connections after each of the given numbers of bytes, counted since the last."""
-
-    def __init__(self, target: str, cuts: Iterable[int]) -> None:
-        self._host, _, port = target.rpartition(":")
-        self._port = int(port)
-        self._cuts = iter(cuts)
-        self._left = next(self._cuts, None)
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.cuts = 0
-        self.address = ""
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        self.address = "{}:{}".format(*self._server.sockets[0].getsockname())
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        self._server.close()
-        self._abort()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.wait_closed()
-
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.get_running_loop().create_task(self._join(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
-        try:
-            other_reader, other_writer = await asyncio.open_connection(self._host, self._port)
-            self._writers.add(other_writer)
-            await asyncio.gather(self._pass(reader, other_writer), self._pass(other_reader, writer))
-        except OSError:
-            writer.transport.abort()
-
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65_536):
-                passed = data if self._left is None else data[: self._left]
-                writer.write(passed)
-                if self._left is not None:
-                    self._left -= len(passed)
-                    if self._left <= 0:
-                        self._left = next(self._cuts, None)
-                        self.cuts += 1
-                        self._abort()
-                await writer.drain()
-        except OSError:
-            pass
-        finally:
-            writer.transport.abort()
-            self._writers.discard(writer)
-
-    def _abort(self) -> None:
-        for writer in list(self._writers):
-            writer.transport.abort()
-
-
 # ----------------------------------------------------------------------------------------------------- cluster
 
 
@@ -173,6 +111,7 @@ class Cluster:
 
     def __init__(
         self,
+        proxy_class: type,
         *names: str,
         memory: int | None = None,
         cuts: Sequence[int] | None = None,
@@ -181,14 +120,14 @@ class Cluster:
         **relationships: str,
     ) -> None:
         self._names, self._memory, self._cuts, self._limits = names, memory, cuts, limits
-        self._linked = linked
+        self._linked, self._proxy_class = linked, proxy_class
         self._options = NodeOptions(relationships={name: Target((p,)) for name, p in relationships.items()})
         self._stack = AsyncExitStack()
         self._unseen: list[dict[str, Any]] = []
         self.nodes: dict[str, Node] = {}
         self.links: dict[str, Links] = {}
         self.wires: dict[tuple[str, str], MemoryWire] = {}
-        self.proxies: list[Proxy] = []
+        self.proxies: list[Any] = []
         self.records: list[Any] = []
         self.lost: list[tuple[str, str, str]] = []
 
@@ -227,7 +166,7 @@ class Cluster:
         for name, links in self.links.items():
             address = await links.exchange.listen()
             if self._cuts is not None:
-                proxy = await self._stack.enter_async_context(Proxy(address, self._cuts))
+                proxy = await self._stack.enter_async_context(self._proxy_class(address, self._cuts))
                 self.proxies.append(proxy)
                 address = proxy.address
             for other, theirs in self.links.items():
@@ -346,9 +285,9 @@ async def in_tasks(*work: Any) -> AsyncIterator[list[asyncio.Task[Any]]]:
 
 
 @pytest.fixture
-def cluster() -> type[Cluster]:
+def cluster(cutting_proxy: type) -> Callable[..., Cluster]:
     """Return what opens a cluster."""
-    return Cluster
+    return partial(Cluster, cutting_proxy)
 
 
 @pytest.fixture(name="until")

@@ -10,6 +10,7 @@ import asyncio
 import gc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, Self
 
 import pytest
@@ -77,93 +78,11 @@ class Node:
         return [frame for frame, _ in self.received]
 
 
-class Proxy:
-    """Stands between a node and whoever dials it: cuts the connection after chosen numbers of bytes, or falls silent.
-
-    Each cut number counts the bytes that have passed in both directions since the cut before it.
-    """
-
-    def __init__(self, net: Net, target: str, cuts: Iterable[int] = ()) -> None:
-        self._net, self._target, self._cuts = net, target, iter(cuts)
-        self._left = next(self._cuts, None)
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._awake = asyncio.Event()
-        self._awake.set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.cuts = self.connections = 0
-        self.open = True
-        self.address = ""
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        self.address = "{}:{}".format(*self._server.sockets[0].getsockname())
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        self._server.close()
-        self.cut()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.wait_closed()
-
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._tasks.add(asyncio.get_running_loop().create_task(self._join(reader, writer)))
-
-    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
-        self.connections += 1
-        self._net.tell()
-        try:
-            if self.open:
-                host, _, port = self._target.partition(":")
-                other_reader, other_writer = await asyncio.open_connection(host, int(port))
-                self._writers.add(other_writer)
-                await asyncio.gather(self._pass(reader, other_writer), self._pass(other_reader, writer))
-        except OSError:
-            pass
-        finally:
-            self._abort(writer)
-
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65_536):
-                await self._awake.wait()
-                passed = data if self._left is None else data[: self._left]
-                writer.write(passed)
-                if self._left is not None:
-                    self._left -= len(passed)
-                    if self._left <= 0:
-                        self._left = next(self._cuts, None)
-                        self.cut()
-                await writer.drain()
-        finally:
-            self._abort(writer)
-
-    def _abort(self, writer: asyncio.StreamWriter) -> None:
-        writer.transport.abort()
-        self._writers.discard(writer)
-
-    def cut(self) -> None:
-        """Break all connections."""
-        self.cuts += bool(self._writers)
-        for writer in list(self._writers):
-            self._abort(writer)
-        self._net.tell()
-
-    def silence(self) -> None:
-        """Let nothing through any more, and keep the connections."""
-        self._awake.clear()
-
-    def speak(self) -> None:
-        """Let everything through again."""
-        self._awake.set()
-
-
 class Net:
     """Nodes, linked or not; wait for what happens with `until`."""
 
-    def __init__(self) -> None:
+    def __init__(self, proxy_class: type) -> None:
+        self._proxy_class = proxy_class
         self._stack = AsyncExitStack()
         self._unseen: list[dict[str, Any]] = []
         self._changed = asyncio.Event()
@@ -192,7 +111,7 @@ class Net:
             node.address = await node.exchange.listen()
         return node
 
-    async def pair(self, *, cuts: Iterable[int] | None = None, **options: Any) -> tuple[Node, Node, Proxy]:
+    async def pair(self, *, cuts: Iterable[int] | None = None, **options: Any) -> tuple[Node, Node, Any]:
         """Open nodes `a` and `b`, where `a` has dialled `b` by a proxy."""
         b = await self.node("b", **options)
         proxy = await self.proxy(b, cuts or ())
@@ -201,9 +120,9 @@ class Net:
         await self.until(lambda: "a" in b.exchange.links)
         return a, b, proxy
 
-    async def proxy(self, node: Node, cuts: Iterable[int] = ()) -> Proxy:
+    async def proxy(self, node: Node, cuts: Iterable[int] = ()) -> Any:
         """Open a proxy before a node."""
-        return await self._stack.enter_async_context(Proxy(self, node.address, cuts))
+        return await self._stack.enter_async_context(self._proxy_class(node.address, cuts, self.tell))
 
     def tell(self) -> None:
         """Say that something has happened."""
@@ -221,9 +140,9 @@ class Net:
 
 
 @pytest.fixture
-def linked() -> type[Net]:
+def linked(cutting_proxy: type) -> Callable[[], Net]:
     """Return what opens a net."""
-    return Net
+    return partial(Net, cutting_proxy)
 
 
 @pytest.fixture
