@@ -622,6 +622,23 @@ async def test_a_node_that_is_cancelled_ends_its_roles_in_order(world, settle) -
     assert w.statuses("a/one")[-1] == w.statuses("a/two")[-1] == "stopped"
 
 
+async def test_a_task_of_a_node_does_not_swallow_what_is_raised_inside() -> None:
+    with pytest.raises(LookupError):
+        async with Node("a") as node:
+            node.spawn(anyio.sleep_forever, "a task that goes on")
+            raise LookupError
+
+
+async def test_a_node_that_nobody_wants_any_more_while_it_opens_is_closed() -> None:
+    directory = Directory()
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        async with Node("a", directory):
+            raise AssertionError
+    assert scope.cancelled_caught
+    assert (directory.nodes, list(directory)) == ({}, [])
+
+
 async def test_two_nodes_of_one_name_are_refused() -> None:
     directory = Directory()
     async with Node("a", directory):

@@ -129,9 +129,10 @@ class Node:
             await self.stop()
         self.directory.nodes.pop(self.name, None)
         self._tasks.cancel_scope.cancel()
-        if not isinstance(error[1], asyncio.CancelledError):
-            error = (None, None, None)  # what is raised inside leaves as it is, not in a group
-        return await self._tasks.__aexit__(*error)
+        if isinstance(error[1], asyncio.CancelledError):
+            return await self._tasks.__aexit__(*error)
+        await self._tasks.__aexit__(None, None, None)  # what is raised inside leaves as it is, not in a group
+        return False
 
     def host(self, hosting: Hosting) -> RoleInstance:
         """Create a role instance; `start()` it then."""
