@@ -84,8 +84,8 @@ if TYPE_CHECKING:
     )
     from rolecall.fleet.node_role import NodeRole, NodeStatus
     from rolecall.fleet.run import History, run, run_sync
-    from rolecall.runtime.native import Native, RoleStatus
     from rolecall.fleet.simulation import Simulation, simulation
+    from rolecall.runtime.native import Native, RoleStatus
     from rolecall.sim.simulate import simulate
 
 __version__ = "0.1.0"

@@ -100,7 +100,8 @@ class WorldEngine(LocalEngine):
         await self._deploy()
         self.injector = Injector(self.world, self.world.loop, self._fault)
         self._faults.check(self._app.nodes)
-        self._faults.start(self.injector)
+        for timed in self._faults.faults:
+            self.injector.at(self.world.began_s + timed.at_s, timed.fault)
         self.ready.set()
         await self._work()
         self._keep_states()
@@ -113,6 +114,16 @@ class WorldEngine(LocalEngine):
                 await self._hold.wait()
             await self._close()
         self._say("info", "sim", f"{self.world.loop.now_s():.6f} s simulated; digest of events {self.log.digest}")
+
+    @property
+    def failure(self) -> Exception | None:
+        """How the application failed, if it has."""
+        return self._course.failure
+
+    @property
+    def ending(self) -> Ending:
+        """How the application ended; whole once `over` is set."""
+        return self._ending
 
     # ------------------------------------------------------------------------------------------ the world
 

@@ -64,6 +64,8 @@ class VirtualLoop(Refusing):
         """How many callbacks and task steps have been run."""
         self.explain: list[Callable[[], Sequence[str]]] = []
         """Each returns lines about who waits for what, for `Stuck`."""
+        self.on_advance: list[Callable[[], None]] = []
+        """Called each time that time is about to move: all that could happen at this instant has happened."""
         self.network: Any = None
         """What answers `create_server`, `create_connection` and `getaddrinfo`."""
         self._arrange = arrange
@@ -234,6 +236,10 @@ class VirtualLoop(Refusing):
     def _advance(self) -> None:
         """Move time to the next timer; raise `Stuck` when there is none, or only daemons for long."""
         self._collector.collect(self.steps)
+        for listener in self.on_advance:
+            listener()
+        if self._ready:
+            return
         timers = self._timers
         while timers and timers[0][2].cancelled():
             heapq.heappop(timers)

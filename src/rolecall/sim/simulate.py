@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
+from rolecall.sim.attempt import note
 from rolecall.sim.errors import Endless, Stuck
 from rolecall.sim.inline import Threads
 from rolecall.sim.loop import INSTANT_STEPS, VirtualLoop
@@ -67,6 +68,7 @@ def _run(main: Callable[[], Coroutine[Any, Any, T]], seed: int, order: str, thre
             task: asyncio.Task[T] = loop.create_task(main(), name="main")
             return loop.run_until_complete(task)
         finally:
+            note(f"{loop.steps} steps, {loop.now_s()!r} s")
             try:
                 _end(loop)
             finally:
