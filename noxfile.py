@@ -104,8 +104,8 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """Run the tests of faults with counts that take many minutes."""
-    developers(session).run("python", "-m", "pytest", "tests/faults", *session.posargs, ROLECALL_SOAK="1")
+    """Run the tests of faults and links with counts that take many minutes."""
+    developers(session).run("python", "-m", "pytest", "tests/faults", "tests/wire", *session.posargs, ROLECALL_SOAK="1")
 
 
 @nox.session

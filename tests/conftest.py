@@ -18,10 +18,24 @@ settings.register_profile(
 )
 settings.load_profile("rolecall")
 
+SOAK = os.environ.get("ROLECALL_SOAK", "") not in ("", "0")
+"""Whether to take counts that need many minutes."""
+
 MAY_BLOCK = (
     ("<frozen importlib._bootstrap>", "_find_and_load"),  # a first import reads files; it happens once
     ("rolecall/runtime/watchdog.py", "__exit__"),  # joins a thread that has been told to end
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items if SOAK else ():
+        item.add_marker(pytest.mark.timeout(3_600), append=False)  # before its own
+
+
+@pytest.fixture
+def count() -> Callable[[int, int], int]:
+    """Return a function that chooses between the count of every run and that of a soak."""
+    return lambda usual, soak: soak if SOAK else usual
 
 
 @pytest.fixture(autouse=True)

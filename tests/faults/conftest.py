@@ -3,7 +3,7 @@
 `async with cluster("a", "b") as c` opens nodes that are joined by real links over loopback, by way of proxies that
 cut connections after chosen numbers of bytes; `memory=seed` joins them without sockets instead, by wires that
 deliver whenever a seeded generator says so. Leaving it shows that nothing of it is left behind: no task, no
-exception that nobody saw, no descriptor. `ROLECALL_SOAK=1` in the environment raises the counts.
+exception that nobody saw, no descriptor, no shared memory.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 import pytest
@@ -32,19 +33,13 @@ from rolecall.wire.exchange import ExchangeLimits
 from rolecall.wire.frames import Frame
 from rolecall.wire.heads import CONTROL
 from rolecall.wire.routing import LANES
+from rolecall.wire.shared_segments import PREFIX
 
 SECRET = b"a secret of one run"
-SOAK = os.environ.get("ROLECALL_SOAK", "") not in ("", "0")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "every_loop: the test runs on asyncio's loop and on uvloop's")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if SOAK:
-        for item in items:
-            item.add_marker(pytest.mark.timeout(3_600), append=False)  # before its own
 
 
 def pytest_asyncio_loop_factories(
@@ -53,12 +48,6 @@ def pytest_asyncio_loop_factories(
     if item.get_closest_marker("every_loop"):
         return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop}
-
-
-@pytest.fixture
-def count() -> Callable[[int, int], int]:
-    """Return a function that chooses between the count of every run and that of a soak."""
-    return lambda usual, soak: soak if SOAK else usual
 
 
 # ------------------------------------------------------------------------------------------------------- wires
@@ -135,7 +124,7 @@ class Cluster:
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: self._unseen.append(context))
         await warm_up()
         self._before = asyncio.all_tasks()
-        self._open = descriptors()
+        self._open, self._mapped = descriptors(), segments()
         try:
             for name in self._names:
                 await self._add(name)
@@ -198,6 +187,7 @@ class Cluster:
             assert not left, f"still running: {left}"
             assert not self._unseen, f"seen by nobody: {self._unseen}"
             assert descriptors() <= self._open
+            assert segments() <= self._mapped
 
     def cut(self, one: str, other: str, why: str = "the link is cut") -> None:
         """Have two nodes without sockets lose each other."""
@@ -251,6 +241,11 @@ def network_of(node: Node) -> Network:
 def descriptors() -> int:
     """Return how many descriptors this process has open."""
     return len(os.listdir("/proc/self/fd"))
+
+
+def segments() -> int:
+    """Return how many segments of shared memory this process sees."""
+    return Path("/proc/self/maps").read_text().count(f"memfd:{PREFIX}")
 
 
 async def warm_up() -> None:

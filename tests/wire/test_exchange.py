@@ -4,8 +4,10 @@ import asyncio
 import logging
 import random
 import socket
+import sys
 from typing import Any
 
+import psutil
 import pytest
 
 from rolecall.core.errors import ConfigError
@@ -52,6 +54,57 @@ async def test_on_this_machine_it_listens_with_a_secret_only() -> None:
     async with exchange() as a:
         with pytest.raises(ConfigError, match="every user of this machine could join"):
             await a.listen()
+
+
+async def test_nothing_listens_off_this_machine_without_tls(linked: Any) -> None:
+    async with linked() as net:
+        nodes = [await net.node(name) for name in "abc"]
+        await asyncio.gather(*(x.exchange.dial(y.address) for x in nodes for y in nodes if x is not y))
+        found = [
+            connection.laddr.ip
+            for connection in psutil.Process().net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN
+        ]
+        assert len(found) >= 3
+        assert set(found) == {"127.0.0.1"}
+        others = [
+            address.address
+            for addresses in psutil.net_if_addrs().values()
+            for address in addresses
+            if address.family == socket.AF_INET and not address.address.startswith("127.")
+        ]
+        for address in others:
+            for node in nodes:
+                with pytest.raises(OSError):
+                    await asyncio.open_connection(address, int(node.address.rpartition(":")[2]))
+
+
+STRANGER = """
+import asyncio, sys
+from rolecall.wire.exchange import Exchange
+from rolecall.wire.peers import LinkRefused, Peer
+
+async def main():
+    for secret in (None, b"a guess, and no more than that"):
+        async with Exchange(Peer("x", 1), secret=secret, on_link=print, on_lost=print) as exchange:
+            try:
+                await exchange.dial(sys.argv[1])
+            except LinkRefused as refused:
+                print(refused.code)
+
+asyncio.run(main())
+"""
+
+
+async def test_another_process_without_the_secret_is_refused(linked: Any) -> None:
+    async with linked() as net:
+        a = await net.node("a")
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", STRANGER, a.address, stdout=asyncio.subprocess.PIPE
+        )
+        said, _ = await child.communicate()
+        assert said.split() == [b"secret", b"secret"]
+        assert not a.met and not a.exchange.links
 
 
 async def test_an_address_in_use_is_named() -> None:
@@ -105,9 +158,9 @@ async def test_dials_at_the_same_time_from_one_side_make_one_link(linked: Any) -
         assert [len(a.met), len(b.met), a.lost, b.lost] == [1, 1, [], []]
 
 
-async def test_simultaneous_dials_settle_on_one_link(linked: Any) -> None:
+async def test_simultaneous_dials_settle_on_one_link(linked: Any, count: Any) -> None:
     chance = random.Random(3)
-    for _ in range(25):
+    for _ in range(count(25, 1_000)):
         async with linked() as net:
             names = chance.sample(["a", "b"], 2)
             a, b = await net.node(names[0]), await net.node(names[1])
