@@ -292,6 +292,7 @@ class Agent(NodeRole):
     @service(allow="manager")
     async def finish(self) -> int:
         """Stop all roles; return how many records have been reported, once all have been."""
+        self._audit("finish", application=self.application)
         async with self._turn:  # what is just being deployed as well
             self._node.directory.closing = True
             for instance in reversed(self._node.instances):

@@ -77,6 +77,11 @@ class NodeRole(Native):
         self._app, self._on_failed = app, on_failed
         self._policies: dict[RoleId, str | None] = {}
 
+    @property
+    def application(self) -> str | None:
+        """The name of the application that the node has a part in, if there is one."""
+        return self._app.name if self._app is not None else None
+
     # ------------------------------------------------------------------------------------------ assigning
 
     @service(allow=MANAGER, concurrent=True)
@@ -148,7 +153,7 @@ class NodeRole(Native):
             name=node.name,
             incarnation=node.incarnation,
             up_s=anyio.current_time() - node.opened_s,
-            application=self._app.name if self._app is not None else None,
+            application=self.application,
             roles=self._infos(),
             ended=self._ended_infos(),
             links=self._link_infos(),

@@ -238,6 +238,7 @@ class Inbound:
     def _require_bound(self, caller: RoleId, where: str) -> None:
         """Raise unless the peer holds the role it speaks for."""
         if not self._network.speaks_for(self._peer, caller):
+            self._network.node.audit("deny", who=self._peer, channel=where, why=f"it does not hold {caller}")
             raise NotAllowed(f"{caller} (through node {self._peer})", where, "roles of that node")
 
     def _send(self, frame: f.Frame, segments: Sequence[Segment] = ()) -> None:

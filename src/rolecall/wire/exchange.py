@@ -42,8 +42,8 @@ class Exchange:
     `secret` is what all nodes of a run know, `tls` the files for mutual TLS; without `tls` all stays on this machine.
     `on_link` is called with each new link, and sets its `on_frame`; `on_lost` with the peer and the reason when one
     ends, unless this side has closed it. Both are called by the event loop, and must not raise. `services` are further
-    gRPC services to offer where the node listens. `on_refused` is called with where somebody was who wanted a link and
-    was refused it, and why.
+    gRPC services to offer where the node listens. `on_refused` is called with where somebody was who dialled, and why
+    there is no link: this side did not want it, or the other.
     """
 
     def __init__(
@@ -121,6 +121,7 @@ class Exchange:
             address = await listener.start(host, port)
         except OSError as error:
             raise ConfigError(f"listen on {host}:{port}", error.strerror or str(error)) from None
+        listener.on_refused = self._on_refused
         self._listeners.append(listener)
         self.me = msgspec.structs.replace(self.me, address=advertise or address)
         return address
@@ -156,16 +157,18 @@ class Exchange:
         level = logging.WARNING
         if isinstance(error, LinkRefused):
             level = logging.DEBUG if error.code == "linked" else level  # two nodes dialled each other; all is well
-            if error.code != "linked" and not isinstance(error, RefusedByPeer):
+            if error.code != "linked":
                 self._on_refused(remote, error.reason)
             who = "it has refused the link" if isinstance(error, RefusedByPeer) else "refused"
             logger.log(level, "%s: %s: %s", remote, who, error.reason)
         elif isinstance(error, TimeoutError):
             logger.warning("%s: refused: no handshake within %g s", remote, self.limits.handshake_s)
+            self._on_refused(remote, f"no handshake within {self.limits.handshake_s:g} s")
         elif isinstance(error, PipeClosed):
             logger.info("%s: disconnected during the handshake: %s", remote, error)
         else:
             logger.warning("%s: refused: %s", remote, error)
+            self._on_refused(remote, str(error))
 
     # ------------------------------------------------------------------------------------------- the life of links
 

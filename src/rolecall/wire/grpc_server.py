@@ -80,6 +80,8 @@ class Listener:
         connections: int,
         handshake_s: float,
     ) -> None:
+        self.on_refused: Callable[[str, str], None] = lambda remote, why: None
+        """Called with where somebody was who was refused a connection by TLS, and why."""
         self._server = _Server([_LinkService(accept), *services], config=configuration())
         if check_request is not None:
             listen(self._server, RecvRequest, check_request)
@@ -152,6 +154,7 @@ class Listener:
             await telling(connection, handshake)
         except OSError as error:  # SSLError and TimeoutError are of this kind
             logger.warning("%s: refused: TLS: %s", remote, _tls_reason(error))
+            self.on_refused(remote, f"TLS: {_tls_reason(error)}")
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
