@@ -82,9 +82,7 @@ def test_layers_average_what_the_layer_below_makes() -> None:
 
 
 def test_an_update_of_no_samples_is_an_error_that_names_the_leaf() -> None:
-    with pytest.raises(
-        rc.ApplicationFailed, match=r"device1/leaf: its update .*: it rests on 0 samples"
-    ):
+    with pytest.raises(rc.ApplicationFailed, match=r"device1/leaf: its update .*: it rests on 0 samples"):
         rc.run_sync(tree((0, 1, 2, 3)))
 
 

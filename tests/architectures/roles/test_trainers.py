@@ -93,9 +93,7 @@ def test_a_plan_that_is_over_is_a_refusal(net: Any) -> None:
         def next(self, round: int, results: Sequence[StepResult]) -> PlanStep | None:
             return PlanStep() if round < 3 and not results else None
 
-    with pytest.raises(
-        rc.ApplicationFailed, match=r"a/trainer has come to the end .* before round 3"
-    ):
+    with pytest.raises(rc.ApplicationFailed, match=r"a/trainer has come to the end .* before round 3"):
         trained(net, PlannedTrainer, rounds=3, plan=Two())
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import anyio
 import msgspec
 
 import rolecall as rc
-from rolecall.architectures.roles.learners import TrainingReport, Worker
+from rolecall.architectures.roles.learners import Pulse, TrainingReport, Worker
 from rolecall.core.errors import ConfigError
 
 __all__ = ("Monitor", "Stalled")
@@ -62,13 +64,21 @@ class Monitor(rc.Role):
 
     async def look(self) -> None:
         """Ask every trainer for its pulse, and tell who stands still and who is silent."""
-        replies = await self.trainers.within(quorum=0, deadline_s=self.every_s).call(Worker.pulse)
-        for role, pulse in replies.items():
+        pulses, missing = await self._pulses()
+        for role, pulse in pulses.items():
             self._told.discard((role, "silent"))
             if pulse.working_s is not None and pulse.working_s > self.stall_s and self._is_news(role, "stalled"):
                 await self.stalled.emit(Stalled(role, pulse.working_s, pulse.done))
-        for role in replies.failures:
+        for role in missing:
             self._is_news(role, "silent")
+
+    async def _pulses(self) -> tuple[Mapping[rc.RoleId, Pulse], Iterable[rc.RoleId]]:
+        """Return the pulses of those that answer in time, and who does not."""
+        try:
+            replies = await self.trainers.within(deadline_s=self.every_s).call(Worker.pulse)
+        except rc.QuorumMissed as error:  # nobody
+            return {}, list(error.failures)
+        return replies, list(replies.failures)
 
     def _is_news(self, role: rc.RoleId, what: str) -> bool:
         """Log a finding that has not been told yet; return whether it is one."""
