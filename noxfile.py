@@ -1,4 +1,4 @@
-"""The project's sessions: `demo`, `tests`, `lint`, `types`, `soak` and `bench`.
+"""The project's sessions: `demo`, `tests`, `lint`, `types`, `soak`, `loops` and `bench`.
 
 All but `bench` share one environment (`.nox/rolecall-3.11` under Python 3.11), since torch takes most of a
 minute to install. It is made for the Python that runs nox, brought up to date when `pyproject.toml` or
@@ -106,6 +106,13 @@ def types(session: nox.Session) -> None:
 def soak(session: nox.Session) -> None:
     """Run the tests of faults and links with counts that take many minutes."""
     developers(session).run("python", "-m", "pytest", "tests/faults", "tests/wire", *session.posargs, ROLECALL_SOAK="1")
+
+
+@nox.session
+def loops(session: nox.Session) -> None:
+    """Run the tests of nodes and links on asyncio's event loop and on uvloop's, all of them."""
+    places = ("tests/wire", "tests/faults", "tests/runtime")
+    developers(session).run("python", "-m", "pytest", *places, *session.posargs, ROLECALL_EVERY_LOOP="1")
 
 
 @nox.session

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Self
 
 import pytest
+import uvloop
 from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
@@ -20,11 +21,23 @@ settings.load_profile("rolecall")
 
 SOAK = os.environ.get("ROLECALL_SOAK", "") not in ("", "0")
 """Whether to take counts that need many minutes."""
+EVERY_LOOP = os.environ.get("ROLECALL_EVERY_LOOP", "") not in ("", "0")
+"""Whether all coroutine tests run on both loops, and not only those marked `every_loop`."""
 
 MAY_BLOCK = (
     ("<frozen importlib._bootstrap>", "_find_and_load"),  # a first import reads files; it happens once
     ("rolecall/runtime/watchdog.py", "__exit__"),  # joins a thread that has been told to end
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "every_loop: the test runs on asyncio's loop and on uvloop's")
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    if EVERY_LOOP or item.get_closest_marker("every_loop"):
+        return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

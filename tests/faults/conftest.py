@@ -13,14 +13,13 @@ import gc
 import os
 import random
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
-import uvloop
 
 import rolecall as rc
 from rolecall.core.records import DeadLetter, LogLine
@@ -36,18 +35,6 @@ from rolecall.wire.routing import LANES
 from rolecall.wire.shared_segments import PREFIX
 
 SECRET = b"a secret of one run"
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "every_loop: the test runs on asyncio's loop and on uvloop's")
-
-
-def pytest_asyncio_loop_factories(
-    config: pytest.Config, item: pytest.Item
-) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    if item.get_closest_marker("every_loop"):
-        return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-    return {"asyncio": asyncio.new_event_loop}
 
 
 # ------------------------------------------------------------------------------------------------------- wires

@@ -13,7 +13,6 @@ from contextlib import AsyncExitStack
 from typing import Any, Self, TypeVar
 
 import pytest
-import uvloop
 
 import rolecall as rc
 from rolecall.core.records import DeadLetter, LogLine, Metric, StatusChange
@@ -51,17 +50,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "virtual_time: the test runs on a loop whose clock jumps")
-    config.addinivalue_line("markers", "every_loop: the test runs on asyncio's loop and on uvloop's")
 
 
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
-) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    if item.get_closest_marker("virtual_time"):
-        return {"virtual": VirtualLoop}
-    if item.get_closest_marker("every_loop"):
-        return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-    return {"asyncio": asyncio.new_event_loop}
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]] | None:
+    return {"virtual": VirtualLoop} if item.get_closest_marker("virtual_time") else None
 
 
 # ------------------------------------------------------------------------------------------------- world

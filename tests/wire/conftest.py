@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Self
 
 import pytest
-import uvloop
 
 from rolecall.wire.exchange import Exchange, ExchangeLimits
 from rolecall.wire.frames import Frame
@@ -22,18 +21,6 @@ from rolecall.wire.link import Link
 from rolecall.wire.peers import Peer, new_incarnation
 
 SECRET = b"a secret of one run"
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "every_loop: the test runs on asyncio's loop and on uvloop's")
-
-
-def pytest_asyncio_loop_factories(
-    config: pytest.Config, item: pytest.Item
-) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    if item.get_closest_marker("every_loop"):
-        return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-    return {"asyncio": asyncio.new_event_loop}
 
 
 # ------------------------------------------------------------------------------------------------------- nodes
