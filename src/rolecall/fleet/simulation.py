@@ -218,7 +218,7 @@ class Simulation:
         return self.world.directories.find(RoleId(role)).role
 
     def proxy(self, role: str, role_class: type[Role] | None = None, *, of: str | None = None) -> Any:
-        """Return what stands for a role to another node (`of`; its own, if None): `await sim.proxy("a/echo").say(1)`."""
+        """Return what stands for a role to another node, or to its own: `await sim.proxy("a/echo", of="b").say(1)`."""
         wanted = RoleId(role)
         if role_class is None:
             role_class = type(self.role(role))

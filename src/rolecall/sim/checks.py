@@ -103,6 +103,6 @@ def _name(check: Check) -> str:
     if name != "<lambda>":
         return name.replace("_", " ")
     try:
-        return inspect.getsource(check).strip()  # type: ignore[arg-type]
+        return inspect.getsource(check).strip()
     except OSError:
         return "a check"
