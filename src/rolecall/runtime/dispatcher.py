@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ("Dispatcher", "Worker")
 
 IDLE_WORKERS = 8
+_QUEUES = frozenset(("taken", "mailbox", "parked", "idle", "_room_wanted"))
 
 
 class Dispatcher:
@@ -37,6 +38,18 @@ class Dispatcher:
     to a free worker comes first, whichever worker is the first to look: so handlers start in the order in which
     their messages were submitted.
     """
+
+    __slots__ = (
+        "_distant_turn", "_promised", "_promised_bytes", "_room_wanted", "closed", "fresh", "handled", "handler", "idle",
+        "instance", "kind", "mailbox", "mailbox_bytes", "name", "options", "parked", "signature", "taken", "where",
+        "workers",
+    )  # fmt: skip
+
+    taken: deque[Invocation]
+    mailbox: deque[Invocation]
+    parked: deque[Invocation]
+    idle: deque[Worker]
+    _room_wanted: deque[tuple[int, Callable[[], bool]]]
 
     def __init__(
         self,
@@ -51,23 +64,30 @@ class Dispatcher:
         self.where = f"{instance.id}.{name}"
         channel = instance.declared.channels.get(name) if kind != "event" else None
         self.signature = channel.signature(instance.declared.role_class) if channel is not None else ANYTHING
-        self.taken: deque[Invocation] = deque()
-        self.mailbox: deque[Invocation] = deque()
-        self.parked: deque[Invocation] = deque()
         self.mailbox_bytes = 0
         self.workers: list[Worker] = []
-        self.idle: deque[Worker] = deque()
         self.closed = False
+        self.fresh = True
+        """Whether there never has been a message."""
         self.handled = 0
         """How many messages have been given to the handler."""
-        self._room_wanted: deque[tuple[int, Callable[[], bool]]] = deque()
         self._promised = 0
         self._promised_bytes = 0
         self._distant_turn = True
 
+    def __getattr__(self, name: str) -> deque[Any]:
+        """Make a queue when it is first looked at: most channels of most roles never have a message."""
+        if name not in _QUEUES:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+        made: deque[Any] = deque()
+        setattr(self, name, made)
+        return made
+
     @property
     def running(self) -> list[Invocation]:
         """The messages that workers hold, or are about to."""
+        if not self.workers:
+            return []
         held = [worker.current for worker in self.workers if worker.current is not None]
         return held + [invocation for invocation in self.taken if invocation.state != ENDED]
 
@@ -85,6 +105,7 @@ class Dispatcher:
         """
         if self.closed:
             raise self.instance.lost_error("none")
+        self.fresh = False
         if self.instance.takes_work and not self.mailbox and (promised or not self.parked):
             worker = self._free_worker()
             if worker is not None:
@@ -207,6 +228,8 @@ class Dispatcher:
 
     def wake(self) -> None:
         """Give what waits to the workers that are free; where none has taken a message by itself."""
+        if self.fresh:
+            return
         while self.mailbox and (worker := self._free_worker()) is not None:
             invocation = self._from_mailbox()
             if invocation is None:

@@ -51,6 +51,7 @@ from rolecall.runtime.endpoints import start_task
 from rolecall.runtime.group_calls import LocalGroupCall
 from rolecall.runtime.inboxes import OwnInbox
 from rolecall.runtime.relations import Relations
+from rolecall.runtime.signals import Signal
 from rolecall.runtime.snapshots import RoleSnapshot, put_back, take_snapshot
 from rolecall.runtime.topics import OwnTopic, Taken
 from rolecall.wire import size_bytes
@@ -100,11 +101,11 @@ class RoleInstance:
         self.draws: dict[str, int] = {}
         self._context = context_of(node.name)
         self._tasks = anyio.create_task_group()
-        self._end = anyio.Event()
-        self._ended = anyio.Event()
-        self._alive = anyio.Event()
-        self._resumed = anyio.Event()
-        self._over = anyio.Event()
+        self._end = Signal()
+        self._ended = Signal()
+        self._alive = Signal()
+        self._resumed = Signal()
+        self._over = Signal()
         self._starting = anyio.CancelScope()
         for name, channel in self.declared.channels.items():
             handler = channel.handler.__get__(self.role)
@@ -208,7 +209,7 @@ class RoleInstance:
         if self.status is not Status.READY:
             raise LifecycleError(f"{self.id} cannot pause: it is {self.status.value}.")
         self.takes_work = False
-        self._resumed = anyio.Event()
+        self._resumed = Signal()
         self._enter(Status.PAUSING)
         try:
             await self._quiet()

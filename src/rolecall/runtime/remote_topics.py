@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -45,7 +44,7 @@ class WireSink:
         topic = network.node.local_topic(RoleId(frame.to), frame.topic).declaration
         self.condition: Conditions | None = compile_conditions(where, topic.type, None, self.where) if where else None
         self._credit = WINDOW
-        self._kept: deque[_Kept] = deque()
+        self._kept: list[_Kept] = []
 
     def offer(self, source: RoleId, item: Any, size: int) -> Admission | None:
         """Send an event, or keep it; return its wait when its emitter must wait."""
@@ -55,7 +54,7 @@ class WireSink:
         if self.overflow == "wait":
             return self._wait(segments)
         while len(self._kept) >= (1 if self.overflow == "latest" else self.capacity):
-            self._kept.popleft()
+            self._kept.pop(0)
         self._kept.append((segments, None))
         return None
 
@@ -69,7 +68,7 @@ class WireSink:
                     return
             except RolecallError as error:
                 self._network.node.bury("event", self._role, self._topic, error)
-            self._kept.popleft()
+            self._kept.pop(0)
             if waiting is not None and not waiting.done():
                 waiting.set_result(None)
 
@@ -87,7 +86,7 @@ class WireSink:
         return Admission(future, partial(self._withdraw, entry))
 
     def _withdraw(self, entry: _Kept) -> None:
-        self._kept = deque(kept for kept in self._kept if kept is not entry)
+        self._kept = [kept for kept in self._kept if kept is not entry]
 
     def _forward(self, segments: list[Segment]) -> bool:
         """Send an event; return False where the link has no room, and go on when it has."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
 
 from rolecall.wire.heads import BULK
@@ -21,7 +21,7 @@ class BulkLane(Lane):
     def __init__(self, piece_bytes: int, credit_bytes: int) -> None:
         super().__init__(BULK)
         self._piece_bytes, self._credit_bytes = piece_bytes, credit_bytes
-        self._uncut: deque[Parcel] = deque()
+        self._uncut: list[Parcel] = []
         self.uncut_bytes = 0
         self._parcel: Parcel | None = None
         """The parcel being cut, if it has flows; it is not in `_uncut` any more."""
@@ -59,7 +59,7 @@ class BulkLane(Lane):
         first, size = self.sent, 0
         taken: list[Outgoing] = []
         while self.ready(normal_sent) and (not taken or size + self.waiting[0].size <= self._piece_bytes):
-            entry = self.waiting.popleft()
+            entry = self.waiting.pop(0)
             taken.append(entry)
             size += entry.size
             self.waiting_bytes -= entry.size
@@ -72,7 +72,7 @@ class BulkLane(Lane):
         while (entry := next(self._cutting, None)) is None:
             if not self._uncut or not self._uncut[0].ready:
                 return False
-            self._parcel = self._uncut.popleft()
+            self._parcel = self._uncut.pop(0)
             self._cutting = self._parcel.entries(self._piece_bytes)
         if entry.flows:  # it is the last
             self._parcel = None
@@ -124,7 +124,9 @@ class BulkLane(Lane):
 
     def _recut(self) -> None:
         # What waits has not arrived, as the other side has just said, and so may get other numbers.
-        entries, self.waiting, self.waiting_bytes = self.waiting, deque(), 0
+        entries = list(self.waiting)
+        self.waiting.clear()
+        self.waiting_bytes = 0
         self.resumed = self.base
         for entry in entries:
             if entry.parcel is None or not entry.parcel.stranded:

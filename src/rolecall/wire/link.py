@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, TypeAlias
 
@@ -70,7 +69,7 @@ class Link:
         self._early: list[tuple[Frame, Sequence[memoryview]]] = []
         self._on_frame: FrameHandler | None = None
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
-        self._room_wanted: deque[Callable[[], None]] = deque()
+        self._room_wanted: list[Callable[[], None]] = []
 
     def __repr__(self) -> str:
         state = self.ended or ("connected" if self._pipe is not None else "disconnected")
@@ -320,7 +319,7 @@ class Link:
         for _ in range(len(self._room_wanted)):
             if not self._room_wanted or not self.session.has_room:
                 return
-            self._room_wanted.popleft()()
+            self._room_wanted.pop(0)()
 
     def _check_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []

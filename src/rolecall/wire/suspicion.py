@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from array import array
 from statistics import median
 
 __all__ = ("Suspicion",)
@@ -16,7 +16,7 @@ class Suspicion:
     the last `window` gaps: unlike mean and variance they do not move for a few outliers.
     """
 
-    __slots__ = ("_allowed_s", "_gaps_s", "_heard_s", "floor_s", "k", "maximum_s", "minimum_s")
+    __slots__ = ("_allowed_s", "_gaps_s", "_heard_s", "_window", "floor_s", "k", "maximum_s", "minimum_s")
 
     def __init__(
         self,
@@ -32,13 +32,16 @@ class Suspicion:
                 f"window={window}): give 0 < minimum_s <= maximum_s, no negative numbers, and a window of 1 or more"
             )
         self.minimum_s, self.maximum_s, self.k, self.floor_s = minimum_s, maximum_s, k, floor_s
-        self._gaps_s: deque[float] = deque(maxlen=window)
+        self._gaps_s = array("d")
+        self._window = window
         self._heard_s: float | None = None
         self._allowed_s: float | None = None  # what was computed since the last gap
 
     def beat(self, now_s: float) -> None:
         """Take note of a sign of life; the first one starts the watch."""
         if self._heard_s is not None:
+            if len(self._gaps_s) == self._window:
+                del self._gaps_s[0]
             self._gaps_s.append(max(now_s - self._heard_s, 0.0))
             self._allowed_s = None
         self._heard_s = now_s
