@@ -26,7 +26,8 @@ class Monitor(rc.Role):
     """Collects the reports of all trainers, and says whose heartbeat lives while its work stands still.
 
     Every `every_s` it asks each for its pulse. One that answers and has been at one piece of work for more than
-    `stall_s` is told once, as the event and the metric `stalled`; one that does not answer as the metric `silent`.
+    `stall_s` is told once, as the event and the metric `stalled`; one that does not answer
+    within `answer_s` as the metric `silent`.
     The role must be named `monitor`.
     """
 
@@ -34,10 +35,11 @@ class Monitor(rc.Role):
     me: Monitor = rc.one("monitor")
     stalled = rc.Topic(Stalled)
 
-    def __init__(self, every_s: float = 1.0, stall_s: float = 30.0) -> None:
-        if not every_s > 0 or not stall_s > 0:
-            raise ConfigError("Monitor", f"every_s={every_s}, stall_s={stall_s}", hint="Both must be positive")
-        self.every_s, self.stall_s = every_s, stall_s
+    def __init__(self, every_s: float = 1.0, stall_s: float = 30.0, answer_s: float = 3.0) -> None:
+        if min(every_s, stall_s, answer_s) <= 0:
+            found = f"every_s={every_s}, stall_s={stall_s}, answer_s={answer_s}"
+            raise ConfigError("Monitor", found, hint="All must be positive")
+        self.every_s, self.stall_s, self.answer_s = every_s, stall_s, answer_s
         self.latest: dict[rc.RoleId, TrainingReport] = {}
         self._told: set[tuple[rc.RoleId, str]] = set()
 
@@ -75,7 +77,7 @@ class Monitor(rc.Role):
     async def _pulses(self) -> tuple[Mapping[rc.RoleId, Pulse], Iterable[rc.RoleId]]:
         """Return the pulses of those that answer in time, and who does not."""
         try:
-            replies = await self.trainers.within(deadline_s=self.every_s).call(Worker.pulse)
+            replies = await self.trainers.within(deadline_s=self.answer_s).call(Worker.pulse)
         except rc.QuorumMissed as error:  # nobody
             return {}, list(error.failures)
         return replies, list(replies.failures)
