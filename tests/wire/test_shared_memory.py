@@ -6,9 +6,11 @@ import asyncio
 import gc
 import os
 import random
+import resource
 import socket
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -406,6 +408,45 @@ async def test_a_reader_that_cannot_map_gets_it_over_the_connection(
         assert b.link("a").lane.lost == "a segment of 1,048,576 bytes could not be mapped: Cannot allocate memory"
         assert a.lost == b.lost == [] and b.link("a").session.statistics.connections == 2
     assert b.received == [(put(i), [b"head", bytes([i]) * 400_000]) for i in range(6)]
+
+
+async def test_a_reader_without_descriptors_gets_it_over_the_connection(linked: Any) -> None:
+    async with linked() as net:
+        c = await net.node("c")
+        a, b, _ = await net.pair()
+        await a.exchange.dial(c.address)
+        await net.until(lambda: c.exchange.links)
+        await lanes(net, a, b, c)
+        a.link("c").send(put(0), [b"head", bytes(BIG)])  # so that there is a segment to pass on
+        await net.until(lambda: c.received and not a.exchange.shared_memory.pool.used)
+        allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1 + max(map(int, os.listdir("/proc/self/fd"))), allowed[1]))
+        fillers = []
+        try:
+            with suppress(OSError):
+                while True:
+                    fillers.append(os.dup(0))
+            a.link("b").send(put(0), [b"head", bytes([3]) * BIG])
+            await net.until(lambda: b.link("a").lane.lost)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
+            for fd in fillers:
+                os.close(fd)
+        assert b.link("a").lane.lost == "a descriptor could not be received"
+        await net.until(lambda: b.received)
+        assert b.received == [(put(0), [b"head", bytes([3]) * BIG])] and a.lost == b.lost == []
+
+
+async def test_who_is_not_on_this_machine_gets_it_over_the_connection(linked: Any) -> None:
+    async with linked() as net:
+        a, b, _ = await pair(net)
+        b.exchange.shared_memory._listener.close()  # as if its address existed elsewhere
+        c = await net.node("c", listen=False)
+        link = await c.exchange.dial(b.address)
+        link.send(put(0), [b"head", bytes(BIG)])
+        await net.until(lambda: b.received)
+        assert link.lane is b.link("c").lane is None and a.link("b").lane.open
+        b.exchange.shared_memory._listener = None
 
 
 async def test_the_leases_of_a_lost_peer_are_freed(linked: Any) -> None:

@@ -62,6 +62,19 @@ async def test_nodes_with_certificates_are_linked(linked: Any, files: Any) -> No
     assert b.received == [(Reply(i), [payload]) for i in range(20)]
 
 
+async def test_nodes_with_certificates_on_one_machine_share_memory(linked: Any, files: Any) -> None:
+    payload = b"0123456789" * 100_000
+    async with linked() as net:
+        a = await net.node("a", tls=files["a"], secret=None)
+        b = await net.node("b", tls=files["b"], secret=None)
+        link = await a.exchange.dial(b.address, name="b")
+        await net.until(lambda: link.lane is not None and link.lane.open)
+        link.send(Reply(0), [b"head", payload])
+        await net.until(lambda: b.received)
+        assert link.lane.sent_bytes == len(payload)
+    assert b.received == [(Reply(0), [b"head", payload])]
+
+
 async def test_a_secret_counts_besides(linked: Any, files: Any) -> None:
     async with linked() as net:
         a, b = await net.node("a", tls=files["a"]), await net.node("b", tls=files["b"], secret=b"of another run !")
@@ -208,9 +221,7 @@ async def test_who_does_not_begin_with_tls_is_disconnected(
 
 
 async def test_the_wrong_certificate_of_ones_own_is_found_at_once(files: Any) -> None:
-    exchange = Exchange(
-        Peer("b", 1), tls=files["a"], on_link=lambda link: None, on_lost=lambda peer, reason: None
-    )
+    exchange = Exchange(Peer("b", 1), tls=files["a"], on_link=lambda link: None, on_lost=lambda peer, reason: None)
     with pytest.raises(ConfigError, match=r"a\.pem: it names the node 'a', and this node is 'b'.*certs issue b"):
         async with exchange:
             pass
