@@ -9,11 +9,11 @@ from msgspec.structs import replace
 
 import rolecall as rc
 from rolecall.architectures import etree
-from rolecall.architectures.roles import Organizer, Trainer
+from rolecall.architectures.roles import Loader, Organizer, Trainer
 from rolecall.learn import ArrayDataset, Update
 
 from . import serial
-from .small import MODEL, SEED, assert_same, models, nodes, shares, start, with_class
+from .small import MODEL, SEED, assert_same, models, nodes, regression, shares, start, with_class
 
 Child = Callable[[serial.Vector, int], tuple[serial.Vector, int]]
 
@@ -89,6 +89,58 @@ def test_a_tree_that_is_rebuilt_while_it_runs_equals_the_serial_reference() -> N
         groups = [[int(at) for at in part.split(",")] for part in plan]
         [root] = above(above(leaves(6), groups, 2), [[0, 1]], 1)
         params, _ = root(params, round)
+    assert_same(models(history, "coordinator"), {"node1": params})
+
+
+def test_clusters_that_move_to_devices_of_their_groups_equal_the_serial_reference() -> None:
+    app = application(6, clusters=(2,), steps=(2,), organize_every=1, relocate=True)
+    history = rc.run_sync(with_class(app, Shuffling, "node1", role="organizer"), checked=True)
+    plans = [str(m.values["parts"]).split(";") for m in history.metrics if "parts" in m.values]
+    last = {f"node{1 + int(part.split(',')[0])}/cluster1" for part in plans[-1]}
+    assert {who for who in history.states if who.endswith("/cluster1")} == last
+    assert any(not part.startswith(("0,", "3,")) for plan in plans for part in plan), "nothing has moved"
+    params = start()
+    for round, plan in enumerate(plans, 1):
+        [root] = above(above(leaves(6), [[int(at) for at in part.split(",")] for part in plan], 2), [[0, 1]], 1)
+        params, _ = root(params, round)
+    assert_same(models(history, "coordinator"), {"node1": params})
+
+
+def test_only_a_tree_of_two_levels_moves() -> None:
+    with pytest.raises(rc.ConfigError, match="relocate=True"):
+        application(7, clusters=(3, 2), steps=(2, 2), organize_every=1, relocate=True)
+
+
+class Hiring(Shuffling):
+    """Has a leaf assigned to a node without one, before the second rebuilding."""
+
+    nodes: rc.Group[rc.NodeRole] = rc.many()
+
+    @rc.service
+    async def organize(self, groups: int) -> list[list[rc.RoleId]]:
+        if self.turn == 1:
+            elements = {"model": rc.ElementSpec(factory=regression), "data": rc.ElementSpec(value=shares(5)[4])}
+            spec = rc.RoleSpec(Trainer, {"batch_size": 4, "lr": 0.2}, elements, [Loader])
+            await self.nodes.at(0).assign(spec, "leaf")
+        return await super().organize(groups)
+
+
+def test_a_leaf_that_joins_is_in_the_tree_from_the_next_rebuilding_on() -> None:
+    app = etree.app(MODEL, shares(5)[:4], rounds=3, organize_every=1, batch_size=4, lr=0.2, seed=SEED)
+    app = with_class(app, Hiring, "node1", role="organizer")
+    own = {"node1/organizer": {**app.relationships["node1/organizer"], "nodes": "node5/node"}}
+    app = replace(
+        app,
+        nodes={**app.nodes, "node5": rc.Node()},
+        relationships={**app.relationships, **own, "node5/node": {"manager": "node1/organizer"}},
+    )
+    history = rc.run_sync(app)  # data in memory do not travel
+    plans = [str(m.values["parts"]).split(";") for m in history.metrics if "parts" in m.values]
+    params = start()
+    for round, plan in enumerate(plans, 1):
+        [root] = above(above(leaves(5), [[int(at) for at in part.split(",")] for part in plan], 2), [[0, 1]], 1)
+        params, _ = root(params, round)
+    assert "4" not in ",".join(plans[0]) and "4" in ",".join(plans[1])
     assert_same(models(history, "coordinator"), {"node1": params})
 
 

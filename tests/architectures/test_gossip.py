@@ -11,6 +11,7 @@ from msgspec.structs import replace
 import rolecall as rc
 from rolecall.architectures import gossip
 from rolecall.architectures.gossip import Aged, merged
+from rolecall.architectures.roles import TrainingReport
 
 from . import serial
 from .small import MODEL, SEED, assert_same, models, nodes, shares, start, with_class
@@ -128,6 +129,55 @@ async def test_the_others_go_on_without_a_neighbour_that_leaves() -> None:
     history = await rc.run(app, checked=True)
     rounds = {who: state.round for who, state in history.states.items() if who.endswith("/worker")}
     assert [rounds[rc.RoleId(f"node{number}/worker")] for number in (1, 3, 4)] == [20] * 3
+
+
+class Recruiter(rc.Role):
+    """Has a node take part once the others have trained for some rounds."""
+
+    workers: rc.Group[gossip.GossipNode] = rc.many()
+    nodes: rc.Group[rc.NodeRole] = rc.many()
+
+    worker: rc.RoleSpec
+
+    def __init__(self) -> None:
+        self.heard = anyio.Event()
+
+    @workers.on(gossip.GossipNode.trained)
+    async def reported(self, source: rc.RoleId, report: TrainingReport) -> None:
+        if report.round >= 4:
+            self.heard.set()
+
+    async def main(self) -> None:
+        await self.heard.wait()
+        await self.nodes.at(0).assign(
+            rc.RoleSpec(gossip.PushAggregator), "aggregator", {"neighbours": ["node*/aggregator"]}
+        )
+        await self.nodes.at(0).assign(self.worker, "worker")
+
+
+def test_who_joins_hears_of_the_others_and_is_heard() -> None:
+    app = gossip.app(MODEL, shares(3), topology="complete", rounds=60, period_s=0.002, test_every=2, seed=SEED)
+    app = with_class(app, Witness)
+
+    class Knowing(Recruiter):
+        worker = app.roles["node1"]["worker"]
+
+    app = replace(
+        app,
+        nodes={**app.nodes, "node4": rc.Node(), "office": rc.Node()},
+        roles={
+            **{f"node{n}": {**app.roles[f"node{n}"], **app.roles["node*"]} for n in (1, 2, 3)},
+            "office": {"recruiter": rc.RoleSpec(Knowing)},
+        },
+        relationships={
+            **app.relationships,
+            "office/recruiter": {"workers": "node[1-3]/worker", "nodes": "node4/node"},
+            "node4/node": {"manager": "office/recruiter"},
+        },
+    )
+    merges = diaries(rc.run_sync(app))
+    assert any(heard for heard in merges["node4"]), "the new node has heard of nobody"
+    assert any("node4" in heard for name in ("node1", "node2", "node3") for heard in merges[name])
 
 
 def test_the_period_paces_the_pushes() -> None:

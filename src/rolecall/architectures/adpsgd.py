@@ -14,7 +14,7 @@ import anyio
 import msgspec
 
 import rolecall as rc
-from rolecall.architectures.peer import Common, Replica, peers_app
+from rolecall.architectures.peer import Common, Replica, neighbours, peers_app
 from rolecall.architectures.workloads import AnyModel
 from rolecall.core.tensors import Tensors
 from rolecall.learn import Dataset
@@ -71,7 +71,7 @@ class ExchangeAggregator(rc.Role):
     @rc.task
     async def average(self) -> bool:
         """Average with a neighbour that is free; return whether there was one."""
-        for _ in range(self.tries if self.neighbours and self.mode != "passive" else 0):
+        for _ in range(self.tries if self.neighbours.others and self.mode != "passive" else 0):
             self.state.asked += 1
             if await self.averaged_with(self.neighbours.choice(self.state.asked)):
                 self.state.averaged += 1
@@ -137,7 +137,7 @@ def app(
     Args:
         model: as for `fedavg.app`; it must give gradients (`rolecall.learn.Differentiable`).
         data: a data set for each node; or one, or the name of one.
-        topology: the graph of the nodes; see `rolecall.core.topologies`.
+        topology: the graph of the nodes; see `rolecall.core.topologies`. In a `complete` one, who joins later is in.
         bipartite: every other node asks, those between only answer, as published; the graph should join the two.
         tries: how many neighbours are asked, one after the other, when some refuse.
         common: see `rolecall.architectures.peer.Common`. A round is one step of each node; `local_steps` is not used.
@@ -150,5 +150,5 @@ def app(
         data,
         {"rounds": 400, "lr": 0.2, **common},
         beside={"aggregator": rc.RoleSpec(ExchangeAggregator, {"tries": tries, **mode})},
-        related={"aggregator": {"neighbours": rc.Topology(topology, of="node*/aggregator")}},
+        related={"aggregator": {"neighbours": neighbours(topology, "node*/aggregator")}},
     )

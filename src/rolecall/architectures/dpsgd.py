@@ -46,9 +46,9 @@ class DPSGDNode(Peer):
 
     async def share(self, params: Tensors, round: int) -> Shared:
         """Send a model to the neighbours there are now, and return what was sent."""
-        mine = Shared(round, params, len(self.neighbours))
+        mine = Shared(round, params, len(self.neighbours.others))
         try:
-            await self.neighbours.put(DPSGDNode.models, mine)
+            await self.neighbours.others.put(DPSGDNode.models, mine)
         except rc.RoleLost as lost:  # the others have it
             self.logger.warning("goes on without a neighbour: %s", lost)
         return mine
@@ -57,7 +57,7 @@ class DPSGDNode(Peer):
         """Wait for the models of a round of all neighbours that are still there."""
         while True:
             try:
-                return await self.models.collect(self.neighbours, key=round)
+                return await self.models.collect(self.neighbours.others, key=round)
             except rc.RoleLost as lost:
                 self.logger.warning("goes on without a neighbour: %s", lost)
 

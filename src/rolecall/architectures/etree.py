@@ -25,10 +25,11 @@ from rolecall.architectures.roles import (
     Trainer,
 )
 from rolecall.architectures.workloads import AnyModel, client_data, model_element, test_element
+from rolecall.core.errors import ConfigError
 from rolecall.core.tensors import Tensors
 from rolecall.learn import Dataset, Update
 
-__all__ = ("Adopted", "Cluster", "ETreeCoordinator", "Reorganized", "app")
+__all__ = ("Adopted", "Cluster", "ETreeCoordinator", "Relocated", "Reorganized", "app")
 
 
 class Adopted(msgspec.Struct):
@@ -66,13 +67,13 @@ class Cluster(LayeredCollectiveAggregator):
 
 
 class ETreeCoordinator(RoundCoordinator):
-    """Has the root of the tree train, round after round."""
+    """Has the root of the tree train, round after round; the other options are for extensions."""
 
     root: Cluster = rc.one()
 
-    def __init__(self, rounds: int = 20, organize_every: int = 5) -> None:
+    def __init__(self, rounds: int = 20, organize_every: int = 5, steps: int = 2) -> None:
         super().__init__(rounds)
-        self.organize_every = organize_every
+        self.organize_every, self.steps = organize_every, steps
 
     async def round(self, round: int, params: Tensors) -> Tensors:
         await self.before_round(round)
@@ -97,10 +98,42 @@ class Reorganized(ETreeCoordinator):
     async def before_round(self, round: int) -> None:
         if (round - 1) % self.organize_every == 0:
             groups = await self.organizer.organize(len(self.clusters))
-            plan = dict(zip(self.clusters, groups, strict=True))
-            await self.clusters.call_each(lambda cluster: Cluster.adopt.bind(plan[cluster]))
+            await self.rebuild(groups)
             self.log(round=round, groups="; ".join(" ".join(group) for group in groups))
         await super().before_round(round)
+
+    async def rebuild(self, groups: list[list[rc.RoleId]]) -> None:
+        """Have the clusters there are adopt the groups, one each."""
+        plan = dict(zip(self.clusters, groups, strict=True))
+        await self.clusters.call_each(lambda cluster: Cluster.adopt.bind(plan[cluster]))
+
+
+class Relocated(Reorganized):
+    """Extends the coordinator of a tree of two levels: has each cluster move to a device of its group.
+
+    Where a group has no cluster on its first device, one is assigned to it; those left over are stopped.
+    """
+
+    nodes: rc.Group[rc.NodeRole] = rc.many()
+    steps: int
+
+    async def rebuild(self, groups: list[list[rc.RoleId]]) -> None:
+        wanted = {rc.RoleId(f"{group[0].home}/cluster1"): group for group in groups}
+        before = self.clusters.ids
+        for cluster, children in wanted.items():
+            if cluster not in before:
+                spec = rc.RoleSpec("rolecall.architectures.etree:Cluster", {"steps": self.steps})
+                everybody = sorted({f"*/{child.name}" for child in children})
+                await self.node(cluster).assign(spec, cluster.name, {"children": everybody})
+            await self.clusters[cluster].adopt(children)
+        await self.root.adopt(list(wanted))
+        for cluster in before:
+            if cluster not in wanted:
+                await self.node(cluster).stop(cluster)
+
+    def node(self, role: rc.RoleId) -> rc.NodeRole:
+        """Return the native role of a role's node."""
+        return self.nodes[rc.RoleId(f"{role.home}/node")]
 
 
 def app(
@@ -110,6 +143,7 @@ def app(
     clusters: Sequence[int] = (2,),
     steps: Sequence[int] = (2,),
     organize_every: int | None = None,
+    relocate: bool = False,
     rounds: int = 20,
     epochs: int = 1,
     batch_size: int = 32,
@@ -128,15 +162,18 @@ def app(
         clusters: how many there are in each layer below the root: (2,) makes two levels, (4, 2) three.
         steps: how often a cluster of each of these layers averages for one time that the layer above does.
         organize_every: have an organizer rebuild the lowest layer all so many rounds.
+        relocate: have its clusters move to a device of their new group then; for trees of two levels.
         quorum: the share of its children that a cluster needs.
     """
     shares, tested = client_data(data, partition, nodes), test_element(data, test)
     organized, top = organize_every is not None, len(clusters) + 1
+    if relocate and (not organized or top != 2):
+        raise ConfigError("etree", "relocate=True", hint="It needs organize_every and a tree of two levels")
     coordinator = rc.RoleSpec(
         ETreeCoordinator,
-        {"rounds": rounds, **({"organize_every": organize_every} if organized else {})},
+        {"rounds": rounds, "organize_every": organize_every or 5, "steps": steps[0] if steps else 1},
         {"model": model_element(model)} | ({"test_data": tested} if tested else {}),
-        [*([Tester] if tested else []), *([Reorganized] if organized else [])],
+        [*([Tester] if tested else []), *([Relocated if relocate else Reorganized] if organized else [])],
     )
     leaf = {"epochs": epochs, "batch_size": batch_size, "lr": lr}
     roles: dict[str, dict[str, rc.RoleSpec]] = {
@@ -154,6 +191,10 @@ def app(
         roles["node1"]["organizer"] = rc.RoleSpec(Organizer)
         relationships["node1/organizer"] = {"trainers": "node*/leaf"}
         relationships["node1/coordinator"]["clusters"] = "node*/cluster1"
+    if relocate:
+        relationships["node1/coordinator"]["nodes"] = "node*/node"
+        relationships["node*/node"] = {"manager": "node1/coordinator"}
+        relationships["node1/cluster2"]["children"] = "node*/cluster1"
     return rc.App(
         name="etree",
         parameters={"rounds": rounds},

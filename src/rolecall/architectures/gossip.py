@@ -14,7 +14,7 @@ import anyio
 import msgspec
 
 import rolecall as rc
-from rolecall.architectures.peer import Common, Peer, PeerState, peers_app
+from rolecall.architectures.peer import Common, Peer, PeerState, neighbours, peers_app
 from rolecall.architectures.workloads import AnyModel
 from rolecall.core.tensors import Tensors
 from rolecall.learn import Dataset
@@ -45,7 +45,7 @@ class PushAggregator(rc.Role):
 
     @rc.service
     async def push(self, model: Aged, step: int) -> None:
-        group = self.neighbours
+        group = self.neighbours.others
         order = self.rng("push", step).permutation(len(group))[: self.fanout]
         chosen = group.only(group.ids[int(at)] for at in order).within(deadline_s=self.patience_s, late="ignore")
         try:
@@ -123,7 +123,7 @@ def app(
     Args:
         model: as for `fedavg.app`; it must give gradients (`rolecall.learn.Differentiable`).
         data: a data set for each node; or one, or the name of one.
-        topology: the graph of the nodes; see `rolecall.core.topologies`.
+        topology: the graph of the nodes; see `rolecall.core.topologies`. In a `complete` one, who joins later is in.
         fanout: to how many neighbours a model is pushed.
         period_s: the least time between two pushes of a node.
         common: see `rolecall.architectures.peer.Common`.
@@ -136,5 +136,5 @@ def app(
         {"rounds": 150, "lr": 0.3, **common},
         options={"period_s": period_s},
         beside={"aggregator": rc.RoleSpec(PushAggregator, {"fanout": fanout})},
-        related={"aggregator": {"neighbours": rc.Topology(topology, of="node*/aggregator")}},
+        related={"aggregator": {"neighbours": neighbours(topology, "node*/aggregator")}},
     )

@@ -16,7 +16,7 @@ from rolecall.core.errors import CallerError
 from rolecall.core.tensors import Tensors
 from rolecall.learn import Dataset, Differentiable, Gradient
 
-__all__ = ("Common", "Peer", "PeerState", "Replica", "peers_app", "require_finite")
+__all__ = ("Common", "Peer", "PeerState", "Replica", "neighbours", "peers_app", "require_finite")
 
 
 class PeerState(msgspec.Struct):
@@ -118,6 +118,11 @@ def require_finite(params: Tensors, what: str) -> Tensors:
     if params.isfinite():
         return params
     raise CallerError(f"{what} is not finite. The step size may be too large, or the data hold NaN.")
+
+
+def neighbours(topology: str, of: str) -> rc.Topology | str:
+    """Return the relationship of a role to its neighbours; everybody is a pattern, so that who joins is in it."""
+    return of if topology == "complete" else rc.Topology(topology, of=of)
 
 
 class Common(TypedDict, total=False):

@@ -1,4 +1,4 @@
-"""WAGMA-SGD, wait-avoiding group model averaging (Li, Ben-Nun, Dryden, Di Girolamo and Hoefler 2020, algorithm 2).
+"""WAGMA-SGD, wait-avoiding group model averaging (Li, Ben-Nun, Nadiradze and others 2020).
 
 After each step a worker averages its model with those of a group of workers, another group in each step, without
 waiting for the slow among them: the first of a group to be ready has the models of the group summed as they are, and
