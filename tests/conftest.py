@@ -123,7 +123,7 @@ class Proxy:
                 other_reader, other_writer = await asyncio.open_connection(host, int(port))
                 self._writers.add(other_writer)
                 await asyncio.gather(self._pass(reader, other_writer), self._pass(other_reader, writer))
-        except OSError:
+        except (OSError, RuntimeError):  # the latter is what uvloop says of a connection that was cut
             pass
         finally:
             self._abort(writer)
