@@ -118,7 +118,15 @@ async def test_arrays_are_views_that_cannot_be_written(linked: Any) -> None:
             found.flags.writeable = True
 
 
-@pytest.mark.parametrize("payload", [[random_bytes(BIG)], [random_bytes(100_000), random_bytes(BIG)], [b"x"] * 1_200])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        [random_bytes(BIG)],
+        [random_bytes(100_000), random_bytes(BIG)],
+        [b"x"] * 1_200,
+        [b"head", random_bytes(BIG).cast("b")],
+    ],
+)
 async def test_what_shared_memory_is_not_for_takes_the_connection(linked: Any, payload: list[Any]) -> None:
     async with linked() as net:
         a, b, _ = await pair(net)

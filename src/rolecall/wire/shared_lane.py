@@ -103,7 +103,8 @@ class SharedLane:
         """Return what will bring all segments but the first to the other side, if that is something for this lane."""
         if not self.open or not 2 <= len(segments) <= PIECE_SEGMENTS or len(segments[0]) > self._limits.head_bytes:
             return None
-        return Share(self, self._pool.payload(segments[1:]))
+        parts = segments[1:]
+        return Share(self, self._pool.payload(parts)) if all(map(_is_plain, parts)) else None
 
     def place(self, payload: Payload) -> Shared | None:
         """Lease to the other side the segment that a payload is in; return where it is, or None if that fails."""
@@ -274,6 +275,11 @@ class Share:
         if self._held:
             self._held = False
             self._payload.drop()
+
+
+def _is_plain(part: Segment) -> bool:
+    """Return whether the items of a part are bytes, one after the other."""
+    return isinstance(part, bytes) or (part.format == "B" and part.ndim == 1 and part.c_contiguous)
 
 
 def _end(lane: weakref.ref[SharedLane], lease: int) -> None:
