@@ -82,6 +82,7 @@ if TYPE_CHECKING:
         RoleSpec,
         Topology,
     )
+    from rolecall.fleet.management import Management
     from rolecall.fleet.node_role import NodeRole, NodeStatus
     from rolecall.fleet.run import History, run, run_sync
     from rolecall.fleet.simulation import Simulation, simulation
@@ -108,6 +109,7 @@ _LATER = {
         "Topology",
     ),
     "rolecall.runtime.native": ("Native", "RoleStatus"),
+    "rolecall.fleet.management": ("Management",),
     "rolecall.fleet.node_role": ("NodeRole", "NodeStatus"),
     "rolecall.fleet.run": ("History", "run", "run_sync"),
     "rolecall.fleet.simulation": ("Simulation", "simulation"),
@@ -153,6 +155,7 @@ __all__ = (
     "Lazy",
     "LifecycleError",
     "Limits",
+    "Management",
     "MissingDependency",
     "Native",
     "Node",

@@ -77,7 +77,7 @@ async def test_a_role_that_leaves_is_torn_down_and_missed() -> None:
 class Supervisor(rc.Role):
     """Manages another node through its native role."""
 
-    node: rc.Native = rc.one("managed")
+    node: rc.NodeRole = rc.one("managed")
 
     @rc.task
     async def run(self) -> list[str]:
