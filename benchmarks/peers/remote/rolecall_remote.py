@@ -112,6 +112,7 @@ class RolecallRemotePeer:
         """Run the application, and take the times from what its caller returns."""
         os.environ["ROLECALL_SHARED_MEMORY"] = "1" if self.shared_memory else "0"
         application = declare_application(workload=workload, operations=operations, rounds=rounds)
+        os.environ["ROLECALL_SHARED_MEMORY"] = "1" if self.shared_memory else "0"
         (took_s,) = rc.run_sync(application, engine="processes").returned.values()
         return list(took_s)
 
