@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 
 import rolecall as rc
 from rolecall.core.errors import ConfigError
-from rolecall.fleet.modelling import device_of, network_of
+from rolecall.fleet.modelling import device_of, network_of, pace_of
 from rolecall.sim.profiles import DEVICES
+from rolecall.wire.peers import Peer
 
 FILE = """
 name: modelled
@@ -51,6 +53,14 @@ def test_nodes_have_devices(tmp_path: Path) -> None:
     assert client is not None and client.profile in DEVICES.values()
     assert device_of(app, "client1") is not client  # each life of a node has one of its own
     assert far is None
+
+
+def test_real_links_are_as_slow_as_modelled_ones(tmp_path: Path) -> None:
+    pace_to = pace_of(loaded(tmp_path), "client1")
+    pace, now_s = pace_to(Peer("client2", 1)), time.monotonic()
+    assert pace is not None
+    assert 0.040 <= pace(1_000, now_s) - now_s < 1.0
+    assert pace_to(Peer("conductor", 1)) is None
 
 
 def test_they_are_written_and_read_again(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from rolecall.core.role import Role
 from rolecall.core.topics import Topic
 from rolecall.fleet.app import App, Node, RoleSpec
 from rolecall.fleet.deployment import Deployment, deployment
+from rolecall.fleet.modelling import pace_of
 from rolecall.fleet.node_role import NodeRole
 from rolecall.fleet.portable import ImportPolicy, portable, received
 from rolecall.fleet.relaying import Parcel, Relays
@@ -150,6 +151,8 @@ class Agent(NodeRole):
         name = self._node.name
         self._node.began_s = anyio.current_time() - order.elapsed_s
         self._node.configure(self._options(deployed.app, deployed.relationships[name], order.checked))
+        if deployed.app.shape:
+            self.linked.exchange.pace_by(pace_of(deployed.app, name))
         with self._node.directory.bulk():
             for hosting in deployed.hostings[name]:
                 self._deployed.append(self._node.host(hosting))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rolecall.core.errors import ConfigError, nearest
@@ -11,8 +13,10 @@ if TYPE_CHECKING:
     from rolecall.fleet.app import App, Between
     from rolecall.sim.devices import Device
     from rolecall.sim.network import Network, Path
+    from rolecall.wire.pacing import Pace
+    from rolecall.wire.peers import Peer
 
-__all__ = ("check_models", "device_of", "network_of")
+__all__ = ("check_models", "device_of", "network_of", "pace_of")
 
 
 def check_models(app: App) -> None:
@@ -84,6 +88,27 @@ def network_of(app: App) -> Network:
         if node.network is not None:
             network.attach(name, network_for(node.network, name, app.seed or 0))
     return network
+
+
+def pace_of(app: App, node: str) -> Callable[[Peer], Pace | None]:
+    """Return what slows the real links of a node down to what the models of an expanded application say.
+
+    The line of the other node is taken to be free: who else sends to it is not known here.
+    """
+    network, began_s = network_of(app), time.monotonic()
+
+    def pace(peer: Peer) -> Pace | None:
+        if peer.name not in app.nodes:
+            return None
+        deliver_at = network.pair(node, peer.name).deliver_at
+
+        def arrives_at(size_bytes: int, now_s: float) -> float:
+            at_s = deliver_at(size_bytes, now_s - began_s)
+            return now_s if at_s is None else at_s + began_s  # nothing is cut here
+
+        return arrives_at
+
+    return pace
 
 
 def device_of(app: App, node: str) -> Device | None:

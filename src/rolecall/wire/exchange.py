@@ -18,12 +18,13 @@ from rolecall.wire.grpc_server import Listener
 from rolecall.wire.handshaking import Handshaker
 from rolecall.wire.limits import Malformed
 from rolecall.wire.link import Ending, Link
+from rolecall.wire.pacing import Pace
 from rolecall.wire.peers import LinkRefused, Peer, RefusedByPeer
 from rolecall.wire.pipe import Pipe, PipeClosed
 from rolecall.wire.roster import Roster
 from rolecall.wire.security import TlsFiles, check_listening, check_secret, client_context, server_context
 from rolecall.wire.session import Session
-from rolecall.wire.shared_memory import SharedMemory
+from rolecall.wire.shared_memory import CAPABILITY, SharedMemory
 from rolecall.wire.suspicion import Suspicion
 from rolecall.wire.ticker import Ticker
 
@@ -70,6 +71,7 @@ class Exchange:
         self._handshaker = Handshaker(lambda: self.me, secret, self._roster, self._new_link, self.shared_memory)
         self._dialler = Dialler(self._handshaker, self._roster, self.limits, self._established)
         self._ticker = Ticker(self.limits.heartbeat_s, self._tick, self._stalled)
+        self._pace_of: Callable[[Peer], Pace | None] = lambda peer: None
         self._listeners: list[Listener] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._pipes: list[Pipe] = []
@@ -139,6 +141,16 @@ class Exchange:
         """Have connections made by a function that takes an address, in place of gRPC, to whatever address it takes."""
         self._dialler.connect = connect
 
+    def pace_by(self, pace_of: Callable[[Peer], Pace | None]) -> None:
+        """Slow the links down that are made from now on: `pace_of` says how, or None for one to be left as it is.
+
+        They share no memory with their peers, which would be as fast as ever.
+        """
+        self._pace_of = pace_of
+        self.shared_memory.capabilities = ()
+        others = tuple(word for word in self.me.capabilities if word != CAPABILITY)
+        self.me = msgspec.structs.replace(self.me, capabilities=others)
+
     async def accept(self, pipe: Pipe) -> None:
         """Take a connection that another node has made; `listen` sees to those that come by gRPC."""
         remote = pipe.remote
@@ -174,7 +186,7 @@ class Exchange:
 
     def _new_link(self, peer: Peer, number: int, dialled: str | None) -> Link:
         limits = self.limits
-        return Link(
+        link = Link(
             peer,
             Session(limits.session, peer=peer.name),
             Suspicion(limits.suspicion_min_s, limits.suspicion_max_s),
@@ -183,6 +195,8 @@ class Exchange:
             on_cut=self._cut,
             on_end=self._ended,
         )
+        link.pace = self._pace_of(peer)
+        return link
 
     def _established(self, link: Link, pipe: Pipe) -> None:
         self._pipes = [*(old for old in self._pipes if not old.gone and old is not pipe), pipe]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, cast
 
 from rolecall.wire.extensions import Segment
 from rolecall.wire.frames import Frame, Goodbye, Heartbeat, HeartbeatReply, encode_frame
 from rolecall.wire.heads import UNNUMBERED, Acks, batch_start, entry_head, head_start
 from rolecall.wire.limits import LinkOverflow, Malformed
+from rolecall.wire.pacing import Pace, PacedPipe
 from rolecall.wire.peers import Peer, printable
 from rolecall.wire.pipe import Pipe
 from rolecall.wire.session import Session
@@ -57,6 +58,8 @@ class Link:
         """How long the last heartbeat took to be answered."""
         self.lane: SharedLane | None = None
         """By which memory is shared with a peer on this machine, once that has come about."""
+        self.pace: Pace | None = None
+        """What slows its connections down from the next one on, if anything does."""
         self._suspicion = suspicion
         self._on_cut, self._on_end = on_cut, on_end
         self._loop = asyncio.get_running_loop()
@@ -146,6 +149,8 @@ class Link:
             self.end("lost", f"it does not keep to the protocol: {error}")
             raise
         self.connection = connection
+        if self.pace is not None:
+            pipe = cast(Pipe, PacedPipe(pipe, self.pace))
         self._pipe, self._cut_s, self._heard_bytes = pipe, None, -1
 
     def resume(self) -> None:
