@@ -10,6 +10,7 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -18,6 +19,7 @@ import msgspec
 from rolecall.core.declarations import Declarations
 from rolecall.core.errors import ConfigError, NodeLost, NotAChannel, RolecallError
 from rolecall.core.ids import RoleId
+from rolecall.core.place import context_of
 from rolecall.core.records import DeadLetter, LogLine, Observer, Record, StatusChange
 from rolecall.core.topics import Topic
 from rolecall.runtime.computing import Computing, Threads
@@ -143,8 +145,8 @@ class Node:
         return instance
 
     def spawn(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
-        """Start a task of the node; it must raise nothing."""
-        self._tasks.start_soon(function, name=name)
+        """Start a task of the node, in a context of its own; it must raise nothing."""
+        _ = context_of(self.name).run(partial(self._tasks.start_soon, function, name=name))
 
     @property
     def instances(self) -> list[RoleInstance]:
