@@ -221,6 +221,11 @@ def test_who_waits_is_named_when_nothing_can_happen() -> None:
     assert len(info.value.waiting) == 2
 
 
+def test_to_sleep_for_ever_is_to_wait_for_nothing() -> None:
+    with pytest.raises(Stuck, match="At 0 s"):
+        rc.simulate(anyio.sleep_forever)
+
+
 def test_daemons_do_not_keep_the_world_alive() -> None:
     beats: list[float] = []
 

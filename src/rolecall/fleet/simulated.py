@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from rolecall.core.errors import NodeLost
@@ -230,7 +231,6 @@ class _Aside:
         self._inner: VirtualLoop | None = None
         self._inner_stop: anyio.Event | None = None
         self._main: asyncio.Task[Any] | None = None
-        self._abandoned = False
 
     async def run(self) -> Ending:
         """Simulate, and pass on what both sides have to say."""
@@ -241,16 +241,17 @@ class _Aside:
             except Exception as error:  # raised below: the task group would wrap it
                 ending, failure = None, error
             tasks.cancel_scope.cancel()
-        if ending is None:
-            assert failure is not None
+        if failure is not None:
             raise failure
+        await anyio.lowlevel.checkpoint()  # raises what put an end to the simulation, if that was a cancellation
+        if ending is None:
+            raise RuntimeError("the simulation was cancelled from inside")
         return ending
 
     async def _relay(self) -> None:
         try:
             await self._stop.wait()
         except BaseException:
-            self._abandoned = True
             self._there(lambda: self._main.cancel() if self._main is not None else None)
             raise
         self._there(lambda: self._inner_stop.set() if self._inner_stop is not None else None)
@@ -263,8 +264,11 @@ class _Aside:
         except RuntimeError:  # it has ended meanwhile
             pass
 
-    def _simulate(self) -> Ending:
-        return simulate(self._body, seed=self._deployed.app.seed or 0, threads="inline")
+    def _simulate(self) -> Ending | None:
+        try:
+            return simulate(self._body, seed=self._deployed.app.seed or 0, threads="inline")
+        except asyncio.CancelledError:  # of the loop in here, and nothing to the one that waits
+            return None
 
     async def _body(self) -> Ending:
         self._inner_stop = anyio.Event()

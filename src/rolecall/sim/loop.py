@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context
 from functools import partial
+from math import inf
 from typing import Any, Final
 
 from rolecall.core.place import HERE, context_of
@@ -139,6 +140,8 @@ class VirtualLoop(Refusing):
     ) -> asyncio.TimerHandle:
         kind = _DaemonTimer if DAEMON.get() else asyncio.TimerHandle
         timer = kind(shown_s, callback, args, self, context)
+        if when_s == inf:  # as of `anyio.sleep_forever`: it never goes off, and nobody lives by it
+            return timer
         timer._scheduled = True  # type: ignore[attr-defined]
         if kind is not _DaemonTimer:
             self._serious += 1

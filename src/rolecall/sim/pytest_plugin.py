@@ -76,7 +76,7 @@ def sim_seed(request: pytest.FixtureRequest) -> int:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Tell the function which seed is its."""
     if isinstance(item, pytest.Function) and (run := _run_of(item)) is not None:
-        run.seed = int(item.callspec.params.get(SEED, 0)) if hasattr(item, "callspec") else 0
+        run.seed = cast(int, item.callspec.params.get(SEED, 0)) if hasattr(item, "callspec") else 0
         run.node, run.config = item.nodeid, item.config
 
 

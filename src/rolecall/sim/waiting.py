@@ -9,7 +9,8 @@ from typing import Any, Final
 __all__ = ("waiting_tasks",)
 
 _LINES: Final = 50
-_LIBRARY: Final = ("/asyncio/", "/anyio/", "/rolecall/runtime/", "/rolecall/wire/", "/rolecall/sim/", "/grpclib/")
+_OURS: Final = ("core", "wire", "runtime", "fleet", "sim")
+_LIBRARY: Final = ("/asyncio/", "/anyio/", "/grpclib/", *(f"/rolecall/{package}/" for package in _OURS))
 
 
 def waiting_tasks(loop: asyncio.AbstractEventLoop) -> list[str]:
