@@ -273,7 +273,10 @@ def test_a_run_is_stopped_in_good_order(rolecall: Rolecall, state: Path, adding:
 
 @pytest.mark.parametrize(
     ("class_", "engine", "problem"),
-    [("Ader", "local", "Did you mean 'Adder'?"), ("Adder", "nodes", "it has no address, which the engine `nodes` needs")],
+    [
+        ("Ader", "local", "Did you mean 'Adder'?"),
+        ("Adder", "nodes", "it has no address, which the engine `nodes` needs"),
+    ],
 )
 def test_a_detached_run_that_cannot_begin_says_why(state: Path, class_: str, engine: str, problem: str) -> None:
     path = application(state, class_, name="wrong")
@@ -304,7 +307,7 @@ def test_a_run_goes_on_where_it_cannot_be_recorded(
     path.write_text(path.read_text().replace("until: stopped", "until: {seconds: 0.3}"))
     done = rolecall("run", path, "--runs-dir", tmp_path / "runs")
     assert done.code == 0, done.err
-    assert "warning: rolecall: others cannot look after this run: " in done.out
+    assert "warning: rolecall: others cannot look after this: " in done.out
 
 
 @pytest.mark.parametrize("name", ["ps", "status", "logs", "call", "assign", "stop", "shell"])
@@ -312,3 +315,65 @@ def test_help_has_an_example(rolecall: Rolecall, name: str) -> None:
     done = rolecall(name, "--help")
     assert done.code == 0
     assert f"Example:  rolecall {name}" in done.out
+
+
+# ------------------------------------------------------------------------------------------ nodes
+
+
+@pytest.fixture
+def edge(state: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str, Path]]:
+    """Return a node that serves, its address, and the file with its secret."""
+    secret = tmp_path / "secret"
+    secret.touch(0o600)
+    secret.write_text("what all nodes of this test know")
+    words = ["node", "edge1", "--listen", "127.0.0.1:0", "--secret-file", str(secret), "--allow", "managed"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "rolecall", *words, "--audit", str(tmp_path / "audit.jsonl"), "--format", "jsonl"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(HERE)},
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        yield process, json.loads(process.stdout.readline())["address"], secret
+        process.kill()
+
+
+def test_a_node_is_looked_after_too(
+    rolecall: Rolecall, edge: tuple[subprocess.Popen[str], str, Path], tmp_path: Path
+) -> None:
+    process, address, secret = edge
+    remote = ("--at", address, "--secret-file", secret, "--format", "jsonl")
+    [there] = rolecall("status", *remote).of("node")
+    assert (there["node"], there["application"]) == ("edge1", None)
+    [row] = rolecall("ps", "--format", "jsonl").of("node")
+    assert (row["id"], row["pid"], row["listens"], row["application"]) == ("edge1", process.pid, address, None)
+    [here] = rolecall("status", "edge1", "--format", "jsonl").of("node")
+    assert here["incarnation"] == there["incarnation"]
+    assert "node 'edge1' has no application" in rolecall("assign", "edge1", "x", "managed:Adder").err
+    wrong = tmp_path / "wrong"
+    wrong.touch(0o600)
+    wrong.write_text("what no node of this test knows")
+    refused = rolecall("status", "--at", address, "--secret-file", wrong)
+    assert (refused.code, "has another secret" in refused.err) == (1, True)
+    assert rolecall("stop", "edge1").out == "edge1 has ended.\n"
+    assert process.wait() == 0
+    events = [json.loads(line)["event"] for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+    assert (events[0], events[-1]) == ("begin", "end")
+
+
+def test_a_run_on_nodes_is_looked_after_at_either_end(
+    rolecall: Rolecall, edge: tuple[subprocess.Popen[str], str, Path], state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, address, secret = edge
+    path = state / "onnodes.yaml"
+    app = yaml.safe_load(application(state, name="onnodes").read_text())
+    app |= {"nodes": {"edge1": {"address": address}}, "roles": {"edge1": app["roles"]["n*"]}}
+    path.write_text(yaml.safe_dump(app))
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    run = detached(state, path, "--engine", "nodes", "--secret-file", str(secret))
+    assert rolecall("call", "edge1/adder", "add", "numbers=[2]").out == "2\n"
+    assert rolecall("call", "edge1/adder", "add", "numbers=[2]", "--run", run["id"]).out == "4\n"
+    assert rolecall("logs", "edge1/adder", "-n", "1").out.endswith("edge1/adder  sum=4\n")
+    assert rolecall("assign", "edge1", "more", "managed:Adder").code == 0
+    foreign = rolecall("assign", "edge1", "other", "json:JSONDecoder")
+    assert (foreign.code, "does not import 'json:JSONDecoder'" in foreign.err) == (2, True)
+    assert rolecall("stop", run["id"]).code == 0
+    assert rolecall("stop", "edge1").code == 0

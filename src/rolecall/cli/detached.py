@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import typer
@@ -26,6 +27,7 @@ class Starter:
     """Tells whoever started a detached run how it goes; in the process of the run."""
 
     def __init__(self, writing: int) -> None:
+        os.set_inheritable(writing, False)
         self._writing = writing
 
     def on_directory(self, directory: Path) -> None:
@@ -47,8 +49,8 @@ class Starter:
         os.write(self._writing, msgspec.json.encode(what) + b"\n")
 
 
-def detach(run: Callable[[Starter], None], format: Format) -> None:
-    """Call `run` in a process of its own, and return when that can be looked after.
+def detach(arguments: Sequence[str], format: Format) -> None:
+    """Run `rolecall` with these arguments and `--starter` in a process of its own; return when it can be looked after.
 
     An error before that ends this process as it ends the other. What the run prints once it has a directory goes into
     `output.txt` there.
@@ -56,39 +58,20 @@ def detach(run: Callable[[Starter], None], format: Format) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        _live(run, writing)
+    command = [sys.executable, "-m", "rolecall", *arguments, "--starter", str(writing)]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, pass_fds=(writing,))
     os.close(writing)
     known: dict[str, Any] = {}
     with open(reading, "rb") as pipe:
         for line in pipe:
             known.update(msgspec.json.decode(line))
     if "id" in known:
+        process.returncode = 0  # it lives on, and nobody waits for it
         _show(known, format)
         return
-    _, status = os.waitpid(child, 0)
+    code = process.wait()
     _repeat(known.get("output"))
-    raise typer.Exit(os.waitstatus_to_exitcode(status))
-
-
-def _live(run: Callable[[Starter], None], writing: int) -> NoReturn:
-    """Be the process that runs."""
-    code = 1
-    try:
-        os.setsid()
-        with open(os.devnull, "rb") as nothing:
-            os.dup2(nothing.fileno(), 0)
-        try:
-            run(Starter(writing))
-            code = 0
-        except typer.Exit as ended:
-            code = ended.exit_code
-        sys.stdout.flush()
-        sys.stderr.flush()
-    finally:
-        os._exit(code)
+    raise typer.Exit(code if code >= 0 else 128 - code)
 
 
 def _show(begun: Mapping[str, Any], format: Format) -> None:

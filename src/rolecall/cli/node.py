@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
@@ -35,6 +37,15 @@ def node(
         typer.Option("--allow", metavar="PACKAGE", help="What applications may have imported here; repeatable."),
     ] = None,
     data_dir: DataDir = None,
+    audit: Annotated[
+        Path | None,
+        typer.Option(
+            "--audit",
+            metavar="FILE",
+            help="Where each join, denial, assignment and stop becomes a line; by default NAME.audit.jsonl "
+            "in the user's state directory.",
+        ),
+    ] = None,
     format: FormatOption = Format.TEXT,
     debug: Debug = False,
 ) -> None:
@@ -42,6 +53,9 @@ def node(
 
     A conductor, which is rolecall run APP --engine nodes, deploys to it. It
     imports nothing but rolecall's own roles and models and what --allow names.
+
+    While it serves, rolecall ps on its machine lists it, and status, logs,
+    call, assign, stop and shell look after it.
 
     Ctrl-C or SIGTERM stops what runs here in good order, and ends the node.
 
@@ -61,7 +75,14 @@ def node(
         use_data_dir(data_dir)
         _check(name, listen, join)
         access = Access(certs=certs, secret_file=secret_file)
-        config = StandingNodeConfig(name=name, listen=listen, join=join, access=access, packages=tuple(allow or ()))
+        config = StandingNodeConfig(
+            name=name,
+            listen=listen,
+            join=join,
+            access=access,
+            packages=tuple(allow or ()),
+            audit=audit or _audit_file(name),
+        )
         _serve(config, out, format)
 
 
@@ -82,12 +103,24 @@ def _check(name: str, listen: str | None, join: str | None) -> None:
         )  # fmt: skip
 
 
+def _audit_file(name: str) -> Path:
+    """Return where the audit log of a node is unless its operator says; it outlives the machine's."""
+    from rolecall.fleet.records import STATE, own_directory
+
+    if given := os.environ.get(STATE):
+        return own_directory(Path(given)) / f"{name}.audit.jsonl"
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home) / "rolecall" / f"{name}.audit.jsonl"
+
+
 def _serve(config: StandingNodeConfig, out: TextIO, format: Format) -> None:
     import importlib.util
 
     import anyio
+    import anyio.to_thread
 
     from rolecall.cli.interrupts import Interrupts
+    from rolecall.fleet.gate import standing
     from rolecall.fleet.standing_node import StandingNode
 
     def announce(address: str | None) -> None:
@@ -101,10 +134,18 @@ def _serve(config: StandingNodeConfig, out: TextIO, format: Format) -> None:
         out.write(f"Node {config.name} {where}, {'with TLS' if tls else 'this machine only'}.\n")
         out.flush()
 
-    node = StandingNode(config, announce)
+    async def serve(stop: anyio.Event) -> None:
+        async with standing(config.name, await anyio.to_thread.run_sync(config.access.secret)) as desk:
+
+            def listening(address: str | None) -> None:
+                desk.listening(address)
+                announce(address)
+
+            await StandingNode(config, listening, desk.services).serve(stop)
+
     uvloop = importlib.util.find_spec("uvloop") is not None
     with _log_to_stderr(), Interrupts(notice=_say, last_words=lambda code: None) as interrupts:
-        anyio.run(interrupts.run, node.serve, backend_options={"use_uvloop": uvloop})
+        anyio.run(interrupts.run, serve, backend_options={"use_uvloop": uvloop})
     if format is Format.JSONL:
         _event(out, {"event": "finished", "terminal": True, "status": "ok"})
 

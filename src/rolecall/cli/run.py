@@ -56,7 +56,11 @@ Detached: TypeAlias = Annotated[
 ]
 
 
+_Starter: TypeAlias = Annotated[int | None, typer.Option("--starter", hidden=True)]
+
+
 def run(
+    context: typer.Context,
     application: Application,
     engine: Engine = "local",
     sets: Sets = None,
@@ -69,6 +73,7 @@ def run(
     listen: Listen = None,
     check: Check = False,
     detached: Detached = False,
+    starter: _Starter = None,
     debug: Debug = False,
 ) -> None:
     """Run an application, and show its progress and its curve.
@@ -100,12 +105,28 @@ def run(
         check=check,
         debug=debug,
     )
-    if not detached:
+    if starter is not None:
+        from rolecall.cli.detached import Starter
+
+        told = Starter(starter)
+        settings = replace(settings, live=False, on_directory=told.on_directory, on_record=told.on_record)
+    if detached:
+        from rolecall.cli.detached import detach
+
+        detach(_without_detach(context), format)
+    else:
         attend(load, settings)
-        return
-    from rolecall.cli.detached import Starter, detach
 
-    def begin(starter: Starter) -> None:
-        attend(load, replace(settings, live=False, on_directory=starter.on_directory, on_record=starter.on_record))
 
-    detach(begin, format)
+def _without_detach(context: typer.Context) -> list[str]:
+    """Return the arguments of this command as they were given, as another process may take them."""
+    given = ["run"]
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name or "")
+        if parameter.name in ("detached", "starter", "help") or value in (None, False) or not parameter.name:
+            continue
+        values = value if isinstance(value, list | tuple) else [value]
+        for one in values:
+            words = [] if parameter.param_type_name == "argument" else [parameter.opts[0]]
+            given += words if one is True else [*words, str(one)]
+    return given

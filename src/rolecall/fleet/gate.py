@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from rolecall.core.errors import ConfigError
+from rolecall.core.errors import ConfigError, LifecycleError
 from rolecall.core.records import LogLine
 from rolecall.fleet.journal import Journal
 from rolecall.fleet.records import Record, publish
@@ -20,13 +20,17 @@ from rolecall.wire.addresses import format_address
 from rolecall.wire.security import new_secret
 
 if TYPE_CHECKING:
+    from grpclib.events import RecvRequest
+
     from rolecall.fleet.management import Management, OnManagement
     from rolecall.wire.grpc_server import Listener
     from rolecall.wire.pipe import Pipe
 
-__all__ = ("Gate", "attended")
+__all__ = ("Desk", "Gate", "attended", "standing")
 
 logger = logging.getLogger(__name__)
+
+CheckRequest: TypeAlias = "Callable[[RecvRequest], Coroutine[Any, Any, None]]"
 
 CONNECTIONS: Final = 64
 HANDSHAKE_S: Final = 5.0
@@ -41,6 +45,12 @@ class Gate:
         self._management, self._journal, self._name = management, journal, name
         self._listener: Listener | None = None
         self._turn = asyncio.Lock()
+
+    def warn(self, text: str) -> None:
+        """Say something to all who watch."""
+        logger.warning("%s: %s", self._name, text)
+        for observer in self._management().observers:
+            observer(LogLine(0.0, "warning", "rolecall", text))
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[str]:
@@ -107,29 +117,89 @@ async def attended(
     tasks: list[asyncio.Task[None]] = []
 
     def begin(management: Management) -> None:
-        tasks.append(asyncio.get_running_loop().create_task(serve(management)))
-
-    async def serve(management: Management) -> None:
         journal = Journal()
         management.observers.append(journal.record)
+
+        def record(address: str, secret: bytes) -> Record:
+            nodes = tuple(management.names)
+            return Record.of_this_process("run", name, address, secret, nodes=nodes, engine=engine, run_dir=run_dir)
+
         gate = Gate(lambda: management, journal, name)
-        try:
-            async with gate.open() as address:
-                nodes = tuple(management.names)
-                record = Record.of_this_process(
-                    "run", name, address, gate.secret, nodes=nodes, engine=engine, run_dir=run_dir
-                )
-                with ExitStack() as stack:
-                    await asyncio.to_thread(stack.enter_context, publish(record))
-                    on_record(record)
-                    await asyncio.get_running_loop().create_future()
-        except (ConfigError, OSError) as error:
-            for observer in management.observers:
-                observer(LogLine(0.0, "warning", "rolecall", f"others cannot look after this run: {error}"))
+        tasks.append(asyncio.get_running_loop().create_task(_keep(gate, record, on_record)))
 
     try:
         yield begin
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _end(tasks)
+
+
+class Desk:
+    """Looks after a node that somebody started, in all its lives; `standing` makes it.
+
+    Give `services` to `StandingNode` as `admin`, and call `listening` with the address when it listens. `secret` is
+    what all nodes know, for those who come by that address.
+    """
+
+    def __init__(self, name: str, secret: bytes | None) -> None:
+        self.journal = Journal()
+        self.tasks: list[asyncio.Task[None]] = []
+        self._name, self._secret = name, secret
+        self._management: Management | None = None
+
+    def services(self, management: Management) -> tuple[Sequence[Any], CheckRequest]:
+        """Return what serves where the node listens, and what looks at each request."""
+        from rolecall.fleet.administration import Administration
+        from rolecall.wire.admin import Admission
+        from rolecall.wire.peers import Peer, new_incarnation
+
+        self._management = management
+        management.observers.append(self.journal.record)
+        me = Peer(self._name, new_incarnation())
+        admission = Admission(self._secret, lambda who, why: management.audit("deny", who=who, why=why))
+        return [Administration(lambda: management, self.journal, lambda: me, admission)], admission.check
+
+    def listening(self, address: str | None) -> None:
+        """Have the node found by those on this machine."""
+
+        def record(at: str, secret: bytes) -> Record:
+            return Record.of_this_process("node", self._name, at, secret, nodes=(self._name,), listen=address)
+
+        gate = Gate(self._current, self.journal, self._name)
+        self.tasks.append(asyncio.get_running_loop().create_task(_keep(gate, record, lambda record: None)))
+
+    def _current(self) -> Management:
+        if self._management is None:
+            raise LifecycleError(f"node {self._name!r} has not begun yet.")
+        return self._management
+
+
+@asynccontextmanager
+async def standing(name: str, secret: bytes | None) -> AsyncIterator[Desk]:
+    """Have a node that somebody started looked after while the body runs."""
+    desk = Desk(name, secret)
+    handler = desk.journal.handler(asyncio.get_running_loop().call_soon_threadsafe)
+    logging.getLogger("rolecall").addHandler(handler)
+    try:
+        yield desk
+    finally:
+        logging.getLogger("rolecall").removeHandler(handler)
+        await _end(desk.tasks)
+
+
+async def _keep(gate: Gate, record: Callable[[str, bytes], Record], on_record: Callable[[Record], None]) -> None:
+    """Keep a port open, and a record of it, until this is cancelled."""
+    try:
+        async with gate.open() as address:
+            made = record(address, gate.secret)
+            with ExitStack() as stack:
+                await asyncio.to_thread(stack.enter_context, publish(made))
+                on_record(made)
+                await asyncio.get_running_loop().create_future()
+    except (ConfigError, OSError) as error:
+        gate.warn(f"others cannot look after this: {error}")
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

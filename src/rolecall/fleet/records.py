@@ -16,7 +16,7 @@ import msgspec
 
 from rolecall.core.errors import ConfigError
 
-__all__ = ("STATE", "Record", "found", "publish", "state_directory")
+__all__ = ("STATE", "Record", "found", "own_directory", "publish", "state_directory")
 
 STATE: Final = "ROLECALL_STATE"
 """The environment variable that says where the files are."""
@@ -91,7 +91,7 @@ def publish(record: Record) -> Iterator[Path]:
     Raises:
         ConfigError: the directory cannot be written to, or others could.
     """
-    directory = _own_directory(state_directory())
+    directory = own_directory(state_directory())
     path = directory / f"{_SAFE.sub('-', record.name)[:80]}-{record.pid}.json"
     unfinished = path.with_suffix(".new")
     try:
@@ -117,7 +117,7 @@ def found() -> list[Record]:
     directory = state_directory()
     if not directory.is_dir():
         return []
-    _own_directory(directory)
+    own_directory(directory)
     records = []
     for path in sorted(directory.glob("*.json")):
         record = _read(path)
@@ -128,7 +128,7 @@ def found() -> list[Record]:
     return sorted(records, key=lambda record: record.began_s)
 
 
-def _own_directory(directory: Path) -> Path:
+def own_directory(directory: Path) -> Path:
     """Return a directory, made if need be, that nobody else can write to or read; raise `ConfigError` otherwise."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
