@@ -29,7 +29,7 @@ def application(directory: Path, class_: str = "Adder", name: str = "adding") ->
         "name": name,
         "nodes": {"n[1-2]": {}},
         "roles": {"n*": {"adder": {"class": f"managed:{class_}"}}},
-        "until": "stopped",
+        "until": {"seconds": 600},
         "import_from": [str(HERE)],
     }
     path = directory / f"{name}.yaml"
@@ -304,7 +304,7 @@ def test_a_run_goes_on_where_it_cannot_be_recorded(
     (tmp_path / "file").touch()
     monkeypatch.setenv("ROLECALL_STATE", str(tmp_path / "file"))
     path = application(tmp_path)
-    path.write_text(path.read_text().replace("until: stopped", "until: {seconds: 0.3}"))
+    path.write_text(path.read_text().replace("seconds: 600", "seconds: 0.3"))
     done = rolecall("run", path, "--runs-dir", tmp_path / "runs")
     assert done.code == 0, done.err
     assert "warning: rolecall: others cannot look after this: " in done.out
