@@ -25,7 +25,10 @@ class Host(Protocol):
 
     id: RoleId
     seed: int
-    logger: logging.Logger
+
+    @property
+    def logger(self) -> logging.Logger:
+        """A logger that carries the role's name."""
 
     def group(self, attribute: str) -> Group[Any]:
         """Return the members of the relationship declared under `attribute`."""

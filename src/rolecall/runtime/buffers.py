@@ -129,9 +129,9 @@ class Buffer(Generic[M]):
         self.capacity, self.capacity_bytes, self.overflow, self._key = capacity, capacity_bytes, overflow, key
         self._bytes = 0
         self._items: deque[_Entry[M]] = deque()
-        self._parked: deque[_Entry[M]] = deque()
+        self._parked: list[_Entry[M]] = []
         self._receipts: list[_Receipt[M]] = []
-        self._distant: deque[Distant] = deque()
+        self._distant: list[Distant] = []
         self._distant_turn = True
         self._promised = self._promised_bytes = 0
 
@@ -191,9 +191,9 @@ class Buffer(Generic[M]):
                 return
             self._distant_turn = not distant
             if distant:
-                self._promise(self._distant.popleft())
+                self._promise(self._distant.pop(0))
             else:
-                entry = self._parked.popleft()
+                entry = self._parked.pop(0)
                 self._admit(entry)
                 entry.let_go()
 
@@ -336,7 +336,7 @@ class Buffer(Generic[M]):
                 entry.admission.set_exception(error.copied())
         self._parked.clear()
         while self._distant:  # they come, and are told what happened
-            self._promise(self._distant.popleft())
+            self._promise(self._distant.pop(0))
 
 
 class Items(Generic[M]):

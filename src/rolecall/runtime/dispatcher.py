@@ -40,8 +40,8 @@ class Dispatcher:
     """
 
     __slots__ = (
-        "_distant_turn", "_promised", "_promised_bytes", "_room_wanted", "closed", "fresh", "handled", "handler", "idle",
-        "instance", "kind", "mailbox", "mailbox_bytes", "name", "options", "parked", "signature", "taken", "where",
+        "_distant_turn", "_promised", "_promised_bytes", "_room_wanted", "closed", "fresh", "handled", "handler",
+        "idle", "instance", "kind", "mailbox", "mailbox_bytes", "name", "options", "parked", "signature", "taken", "where",
         "workers",
     )  # fmt: skip
 

@@ -57,6 +57,8 @@ from rolecall.runtime.topics import OwnTopic, Taken
 from rolecall.wire import size_bytes
 
 if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
     from rolecall.runtime.calls import Port
     from rolecall.runtime.node import Node
 
@@ -83,7 +85,6 @@ class RoleInstance:
         self.node, self.hosting, self.id = node, hosting, hosting.id
         self.seed = node.options.seed
         self.declared = declarations(hosting.role_class)
-        self.logger = logging.getLogger("rolecall.role").getChild(str(hosting.id))
         self.status = Status.DECLARED
         self.since_s = node.time_s
         self.takes_work = False
@@ -100,13 +101,14 @@ class RoleInstance:
         self._late: dict[str, dict[RoleId, Any]] = {}
         self.draws: dict[str, int] = {}
         self._context = context_of(node.name)
-        self._tasks = anyio.create_task_group()
+        self._tasks: TaskGroup | None = None
+        self._begun = False
+        self._early: list[tuple[Callable[[], Coroutine[Any, Any, Any]], str]] = []
         self._end = Signal()
         self._ended = Signal()
-        self._alive = Signal()
         self._resumed = Signal()
         self._over = Signal()
-        self._starting = anyio.CancelScope()
+        self._starting: anyio.CancelScope | None = None
         for name, channel in self.declared.channels.items():
             handler = channel.handler.__get__(self.role)
             self.add_dispatcher(name, channel.kind, handler, self._options(channel.options))
@@ -143,15 +145,23 @@ class RoleInstance:
 
     # ------------------------------------------------------------------------------------------ life
 
+    def begin(self) -> None:
+        """Have a task that keeps those of the role; it comes with the first of them, if nobody begins before."""
+        if not self._begun:
+            self._begun = True
+            self._context.run(self.node.spawn, self.live, str(self.id))
+
     async def live(self) -> None:
         """Keep the tasks of the role until it ends; nothing of a role outlives this.
 
         A cancellation of what is around the node does not reach them: the node stops its roles then, in order.
         """
         try:
-            async with self._tasks:
+            async with anyio.create_task_group() as self._tasks:
                 self._tasks.cancel_scope.shield = True
-                self._alive.set()
+                early, self._early = self._early, []
+                for function, name in early:
+                    self.spawn(function, name)
                 await self._end.wait()
                 self._tasks.cancel_scope.cancel()
         finally:
@@ -163,12 +173,12 @@ class RoleInstance:
         Raises:
             Exception: whatever loading or `setup()` raised; the role is `failed` then.
         """
-        await self._alive.wait()
+        await anyio.lowlevel.checkpoint()
         if self.status is not Status.DECLARED:
             raise LifecycleError(f"{self.id} cannot start: it is {self.status.value}.")
         self._enter(Status.STARTING)
         try:
-            with self._starting:
+            with anyio.CancelScope() as self._starting:
                 await load_elements(self)
                 if self.hosting.snapshot is not None:
                     put_back(self, self.hosting.snapshot)
@@ -181,6 +191,11 @@ class RoleInstance:
             raise self.lost_error("none")
         self._enter(Status.READY)
         self._take_work()
+
+    @property
+    def logger(self) -> logging.Logger:
+        """A logger that carries the role's name; logging keeps it for ever, and so there is none until it is used."""
+        return logging.getLogger("rolecall.role").getChild(str(self.id))
 
     @property
     def has_main(self) -> bool:
@@ -276,6 +291,8 @@ class RoleInstance:
 
     async def _end_tasks(self, why: str) -> None:
         self._close(why, RoleLost)
+        if not self._begun:
+            self._ended.set()
         with anyio.move_on_after(CANCEL_WAIT_S):
             await self._ended.wait()
         if not self._ended.is_set():
@@ -287,7 +304,8 @@ class RoleInstance:
         if self._end.is_set():
             return
         self.why_lost, self.takes_work = why, False
-        self._starting.cancel()
+        if self._starting is not None:
+            self._starting.cancel()
         for invocation in list(self.started):
             invocation.cancel()
         for dispatcher in self.dispatchers.values():
@@ -343,7 +361,11 @@ class RoleInstance:
 
     def spawn(self, function: Callable[[], Coroutine[Any, Any, Any]], name: str) -> None:
         """Start a task of the role, in a context of its own: nothing of the caller's leaks into it."""
-        _ = self._context.run(functools.partial(self._tasks.start_soon, function, name=name))
+        if self._tasks is not None:
+            _ = self._context.run(functools.partial(self._tasks.start_soon, function, name=name))
+            return
+        self._early.append((function, name))
+        self.begin()
 
     # ------------------------------------------------------------------------------------------ messages
 

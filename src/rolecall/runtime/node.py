@@ -28,6 +28,7 @@ from rolecall.runtime.dispatcher import Dispatcher
 from rolecall.runtime.instance import Hosting, RoleInstance
 from rolecall.runtime.native import Native, RoleStatus
 from rolecall.runtime.relations import Target
+from rolecall.runtime.signals import Signal
 from rolecall.runtime.topics import OwnTopic
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Node:
         self.checker: Checker | None = None
         self._computing = computing
         self.configure(self.options)
-        self.closing = anyio.Event()
+        self.closing = Signal()
         self.incarnation = secrets.randbits(63)
         self.network: Network | None = None
         self._loop = asyncio.get_running_loop()
@@ -141,7 +142,8 @@ class Node:
         instance = RoleInstance(self, hosting)
         self.directory.add(instance)
         self._instances[instance.id] = instance
-        self._tasks.start_soon(instance.live, name=str(instance.id))
+        if instance.id != self.native_id:  # which most nodes never have a message for, and there may be thousands
+            instance.begin()
         return instance
 
     def spawn(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:

@@ -132,6 +132,7 @@ class MemoryPipe:
                 raise PipeClosed(self.closed)
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
+            self._reader = None
         segments = self._buffer.pop(0)
         self._limits.check("frame_bytes", sum(map(len, segments)))
         return segments
