@@ -28,6 +28,24 @@ def regression(seed: int = 0) -> TorchModel:
 MODEL: AnyModel = rc.ElementSpec(factory=regression)
 
 
+def wider(seed: int = 0) -> TorchModel:
+    """Return a model of another shape."""
+
+    def module() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(serial.INPUTS, serial.CLASSES + 1)).double()
+
+    return TorchModel(module, seed=seed)
+
+
+def with_model(app: rc.App, node: str, model: object) -> rc.App:
+    """Return the application with another model for the worker of a node."""
+    roles = {name: dict(there) for name, there in app.roles.items()}
+    worker = roles[node]["worker"]
+    elements = {**worker.elements, "model": rc.ElementSpec(factory=model)}  # type: ignore[arg-type]
+    roles[node]["worker"] = replace(worker, elements=elements)
+    return replace(app, roles=roles)
+
+
 def shares(count: int) -> list[ArrayDataset]:
     """Return a data set for each node: of 3 to 20 samples, some labels more often than others."""
     draws = np.random.default_rng(count)

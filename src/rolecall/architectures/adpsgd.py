@@ -14,7 +14,7 @@ import anyio
 import msgspec
 
 import rolecall as rc
-from rolecall.architectures.peer import Common, Replica, neighbours, peers_app
+from rolecall.architectures.peer import Common, Replica, alike, neighbours, peers_app
 from rolecall.architectures.workloads import AnyModel
 from rolecall.core.tensors import Tensors
 from rolecall.learn import Dataset
@@ -36,14 +36,15 @@ class ExchangeAggregator(rc.Role):
     """Holds a node's model, and averages it with that of one neighbour at a time.
 
     The active side asks, the passive side answers; `mode` says which of them this one is, or `both`. It refuses while
-    it averages itself, and is refused by others who do; then it asks another, `tries` times in all. A neighbour that
-    is gone, or that does not answer within `patience_s`, is done without.
+    it averages itself, and is refused by others who do; then it asks another, `tries` times in all, after a pause drawn
+    at random, so that those who began together do not meet in the same way again. A neighbour that is gone, or that
+    does not answer within `patience_s`, is done without.
     """
 
     neighbours: rc.Group[ExchangeAggregator] = rc.many()
     state = rc.State(ExchangeState)
 
-    def __init__(self, mode: Mode = "both", tries: int = 3, patience_s: float = 5.0) -> None:
+    def __init__(self, mode: Mode = "both", tries: int = 4, patience_s: float = 5.0) -> None:
         self.mode, self.tries, self.patience_s, self.averaging = mode, tries, patience_s, False
 
     @rc.service
@@ -71,12 +72,14 @@ class ExchangeAggregator(rc.Role):
     @rc.task
     async def average(self) -> bool:
         """Average with a neighbour that is free; return whether there was one."""
-        for _ in range(self.tries if self.neighbours.others and self.mode != "passive" else 0):
+        for attempt in range(self.tries if self.neighbours.others and self.mode != "passive" else 0):
             self.state.asked += 1
+            began_s = anyio.current_time()
             if await self.averaged_with(self.neighbours.choice(self.state.asked)):
                 self.state.averaged += 1
                 return True
-            await anyio.lowlevel.checkpoint()
+            longest_s = (attempt + 1) * (anyio.current_time() - began_s)
+            await anyio.sleep(longest_s * self.rng("pause", self.state.asked).uniform(0, 2))
         return False
 
     async def averaged_with(self, neighbour: ExchangeAggregator) -> bool:
@@ -96,7 +99,7 @@ class ExchangeAggregator(rc.Role):
 
     def merge(self, other: rc.RoleId, theirs: Tensors) -> None:
         """Take the mean of the node's model and another's, which does the same: both hold the same bits then."""
-        self.state.params = (self.params + theirs) / 2
+        self.state.params = (self.params + alike(theirs, self.params, other)) / 2
 
     @property
     def params(self) -> Tensors:
@@ -129,7 +132,7 @@ def app(
     *,
     topology: str = "regular(4)",
     bipartite: bool = False,
-    tries: int = 3,
+    tries: int = 4,
     **common: Unpack[Common],
 ) -> rc.App:
     """Build an application for `rc.run` from a model and data.
@@ -148,7 +151,7 @@ def app(
         ADPSGDWorker,
         model,
         data,
-        {"rounds": 400, "lr": 0.2, **common},
+        {"rounds": 250, "lr": 0.3, **common},
         beside={"aggregator": rc.RoleSpec(ExchangeAggregator, {"tries": tries, **mode})},
         related={"aggregator": {"neighbours": neighbours(topology, "node*/aggregator")}},
     )

@@ -135,7 +135,7 @@ def allreduce_app(
     common: Common,
 ) -> rc.App:
     """Build an application whose workers sum by this kind of all-reduce; for the builders of each kind."""
-    defaults: Common = {"rounds": 150, "lr": 0.5}
+    defaults: Common = {"rounds": 60, "lr": 0.5}
     app = peers_app(
         name,
         AllReduceWorker,

@@ -13,7 +13,7 @@ from typing import Unpack
 import msgspec
 
 import rolecall as rc
-from rolecall.architectures.peer import Common, Peer, peers_app
+from rolecall.architectures.peer import Common, Peer, alike, peers_app
 from rolecall.architectures.workloads import AnyModel
 from rolecall.core.tensors import Tensors
 from rolecall.learn import Dataset
@@ -72,6 +72,8 @@ class AdaptThenCombine(DPSGDNode):
 
 def mixed(mine: Shared, received: Mapping[rc.RoleId, Shared]) -> Tensors:
     """Return the mean of a node's model and those it received, with the weights of Metropolis and Hastings."""
+    for who, other in received.items():
+        alike(other.params, mine.params, who)
     others = received.values()
     weights = metropolis_hastings(mine.degree, [other.degree for other in others])
     return Tensors.mean([mine.params, *(other.params for other in others)], weights)
@@ -105,6 +107,6 @@ def app(
         AdaptThenCombine if adapt_first else DPSGDNode,
         model,
         data,
-        {"rounds": 150, "lr": 0.3, **common},
+        {"rounds": 100, "lr": 0.3, **common},
         related={"worker": {"neighbours": rc.Topology(topology, of="node*/worker")}},
     )

@@ -14,7 +14,7 @@ import anyio
 import msgspec
 
 import rolecall as rc
-from rolecall.architectures.peer import Common, Peer, PeerState, neighbours, peers_app
+from rolecall.architectures.peer import Common, Peer, PeerState, alike, neighbours, peers_app
 from rolecall.architectures.workloads import AnyModel
 from rolecall.core.tensors import Tensors
 from rolecall.learn import Dataset
@@ -97,6 +97,8 @@ class GossipNode(Peer):
 
     def merge(self, params: Tensors, received: Mapping[rc.RoleId, Aged]) -> Tensors:
         """Return the node's model merged with those it received, and take over the greatest of their ages."""
+        for who, other in received.items():
+            alike(other.params, params, who)
         result = merged(Aged(params, self.state.age), list(received.values()))
         self.state.age = result.age
         return result.params

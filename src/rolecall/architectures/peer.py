@@ -14,9 +14,10 @@ from rolecall.architectures.roles import Rounds, Tester, Worker
 from rolecall.architectures.workloads import AnyModel, client_data, model_element, test_element
 from rolecall.core.errors import CallerError
 from rolecall.core.tensors import Tensors
-from rolecall.learn import Dataset, Differentiable, Gradient
+from rolecall.learn import Dataset, Differentiable, Gradient, Update
+from rolecall.learn.screening import BadUpdate, fault
 
-__all__ = ("Common", "Peer", "PeerState", "Replica", "neighbours", "peers_app", "require_finite")
+__all__ = ("Common", "Peer", "PeerState", "Replica", "alike", "neighbours", "peers_app", "require_finite")
 
 
 class PeerState(msgspec.Struct):
@@ -118,6 +119,14 @@ def require_finite(params: Tensors, what: str) -> Tensors:
     if params.isfinite():
         return params
     raise CallerError(f"{what} is not finite. The step size may be too large, or the data hold NaN.")
+
+
+def alike(params: Tensors, like: Tensors, source: str) -> Tensors:
+    """Return a model that came from `source`; raise `BadUpdate`, which names it, where it cannot be averaged."""
+    problem = fault(Update(params, 1, 0.0), like)
+    if problem is not None:
+        raise BadUpdate(source, problem)
+    return params
 
 
 def neighbours(topology: str, of: str) -> rc.Topology | str:

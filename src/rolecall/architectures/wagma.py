@@ -20,7 +20,7 @@ import msgspec
 import rolecall as rc
 from rolecall.architectures.allreduce import AllReduceAggregator
 from rolecall.architectures.butterfly_allreduce import ButterflyAllReduce
-from rolecall.architectures.peer import Common, Peer, peers_app
+from rolecall.architectures.peer import Common, Peer, alike, peers_app
 from rolecall.architectures.workloads import AnyModel
 from rolecall.core.errors import ConfigError
 from rolecall.core.tensors import Tensors
@@ -87,8 +87,9 @@ class GroupAggregator(rc.Role):
 
     async def summed(self, group: list[rc.RoleId]) -> GroupSum:
         given = await self.members.only(group).call(GroupAggregator.contribute)
-        first, *others = (one.params for one in given.values())
-        return GroupSum(sum(others, start=first), {who: one.step for who, one in given.items()})
+        mine = given[self.id].params
+        total = sum((alike(one.params, mine, who) for who, one in given.items()), start=mine * 0)
+        return GroupSum(total, {who: one.step for who, one in given.items()})
 
     @rc.service(concurrent=True, allow="members")
     async def contribute(self) -> Contribution:
