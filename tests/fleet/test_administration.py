@@ -7,15 +7,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import anyio
 import pytest
 
+from rolecall.fleet.access import Access
 from rolecall.fleet.deployment import Deployment
+from rolecall.fleet.gate import standing
+from rolecall.fleet.standing_node import StandingNode, StandingNodeConfig
 
 from .served import served
 
 ROOT = Path(__file__).parents[2]
 
-CLIENT = '''
+CLIENT = """
 import hmac, json, sys
 sys.path.insert(0, sys.argv[1])
 import grpc
@@ -77,31 +81,14 @@ assert next(following).text == "sum=7"
 following.cancel()
 assert "no level" in refused(C.INVALID_ARGUMENT, admin.Logs, pb.LogsRequest(level="loud"))
 
-application = """
-name: more
-expanded: true
-seed: 1
-nodes: {n1: {}, n2: {}}
-roles:
-  n1: {extra: {class: "managed_roles:Adder", options: {start: 5}}, ask: {class: "managed_roles:Asker"}}
-  n2: {other: {class: "managed_roles:Adder"}}
-relationships:
-  n1/ask: {adders: ["*/extra", "*/adder"]}
-"""
-deployed = admin.Deploy(pb.DeployRequest(application=application, node="n1"), **told)
-assert list(deployed.roles) == ["n1/extra", "n1/ask"], deployed
-who = admin.Call(pb.CallRequest(role="n1/ask", channel="who"), **told).result
-assert json.loads(who) == ["n1/extra", "n1/adder", "n2/adder"], who
-broken = application.replace("extra:", "one:").replace("ask:", "two:").replace(":Asker", ":Broken")
-assert "no setup today" in refused(C.ABORTED, admin.Deploy, pb.DeployRequest(application=broken, node="n1"))
-names = [role.role for role in admin.Status(pb.StatusRequest(node="n1"), **told).roles]
-assert names == ["n1/node", "n1/adder", "n1/extra", "n1/ask"], names
+assert "those of a run" in refused(C.INVALID_ARGUMENT, admin.Deploy, pb.DeployRequest(application="name: more"))
+assert "no mapping" in refused(C.INVALID_ARGUMENT, admin.Deploy, pb.DeployRequest(application="[1]"))
 
-assert list(admin.Stop(pb.StopRequest(roles="*/extra", reason="test"), **told).roles) == ["n1/extra"]
-assert "no role" in refused(C.NOT_FOUND, admin.Stop, pb.StopRequest(roles="*/extra"))
+assert list(admin.Stop(pb.StopRequest(roles="*/asker", reason="test"), **told).roles) == ["n2/asker"]
+assert "no role" in refused(C.NOT_FOUND, admin.Stop, pb.StopRequest(roles="*/asker"))
 assert list(admin.Stop(pb.StopRequest(), **told).roles) == []
 print("fine")
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +112,80 @@ async def test_a_client_in_another_language_looks_after_nodes(stock: Path, deplo
         output, errors = await process.communicate()
         assert output == b"fine\n", errors.decode()
         assert management.stop.is_set()
+
+
+# ------------------------------------------------------------------------------------------ a node by itself
+
+
+DEPLOYER = '''
+import hmac, json, sys
+sys.path.insert(0, sys.argv[1])
+import grpc
+from rolecall.v1 import admin_pb2 as pb, admin_pb2_grpc
+
+admin = admin_pb2_grpc.AdminStub(grpc.insecure_channel(sys.argv[2]))
+hello = admin.Hello(pb.HelloRequest(name="test"), timeout=20)
+assert (hello.node, hello.application, list(hello.nodes)) == ("lone", "", ["lone"]), hello
+proof = hmac.digest(bytes.fromhex(sys.argv[3]), b"rolecall admin client" + hello.nonce, "sha256").hex()
+told = {"metadata": [("rolecall-proof", proof)], "timeout": 20}
+C = grpc.StatusCode
+
+
+def refused(code, application):
+    try:
+        admin.Deploy(pb.DeployRequest(application=application), **told)
+    except grpc.RpcError as error:
+        assert error.code() is code, error
+        assert not admin.Status(pb.StatusRequest(), **told).application
+        return error.details()
+    raise SystemExit("not refused")
+
+
+application = """
+name: more
+expanded: true
+seed: 1
+nodes: {lone: {}, other: {}}
+roles:
+  lone: {extra: {class: "managed_roles:Adder", options: {start: 5}}, ask: {class: "managed_roles:Asker"}}
+  other: {adder: {class: "os:system"}}
+relationships:
+  lone/ask: {adders: "*/extra"}
+"""
+assert "no setup today" in refused(C.ABORTED, application.replace(":Asker", ":Broken"))
+foreign = application.replace("managed_roles:Asker", "os:system")
+assert "does not import 'os:system'" in refused(C.INVALID_ARGUMENT, foreign)
+assert "not expanded" in refused(C.INVALID_ARGUMENT, application.replace("expanded: true", ""))
+assert list(admin.Deploy(pb.DeployRequest(application=application), **told).roles) == ["lone/extra", "lone/ask"]
+status = admin.Status(pb.StatusRequest(), **told)
+assert status.application == "more", status
+assert [role.role for role in status.roles] == ["lone/node", "lone/extra", "lone/ask"], status
+who = admin.Call(pb.CallRequest(role="lone/ask", channel="who"), **told).result
+assert json.loads(who) == ["lone/extra"], who
+summed = admin.Call(pb.CallRequest(role="lone/extra", channel="add", arguments=\'{"numbers": [1]}\'), **told).result
+assert json.loads(summed) == 6, summed
+admin.Stop(pb.StopRequest(reason="done"), **told)
+print("fine")
+'''
+
+
+@pytest.mark.may_block("it makes the secret file, and opens the audit log")
+async def test_a_node_is_deployed_to_without_a_conductor(stock: Path, deployed: Deployment, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.touch(0o600)
+    secret.write_bytes(b"what all nodes of this test know")
+    access = Access(secret_file=secret)
+    config = StandingNodeConfig(name="lone", listen="127.0.0.1:0", access=access, packages=("managed_roles",))
+    listening: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+    stop = anyio.Event()
+    async with standing("lone", access.secret()) as desk:
+        node = StandingNode(config, listening.set_result, desk.services)
+        serving = asyncio.create_task(node.serve(stop))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", DEPLOYER, str(stock), str(await listening), secret.read_bytes().hex(),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        output, errors = await process.communicate()
+        assert output == b"fine\n", errors.decode()
+        await serving
+    assert stop.is_set()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +33,6 @@ from rolecall.fleet import yaml_tree
 from rolecall.fleet.app import RoleSpec
 from rolecall.fleet.journal import LEVELS, Journal
 from rolecall.fleet.marks import Marks
-from rolecall.fleet.portable import received
-from rolecall.fleet.relations import relationships_of
 from rolecall.fleet.shapes import role_of
 from rolecall.runtime.directory import NATIVE
 from rolecall.wire import admin as a
@@ -140,27 +138,12 @@ class Administration(a.AdminService):
                 yield a.LogLine(time_s=line.time_s, level=line.level, source=line.source, text=line.text)
 
     async def deploy(self, deploy_request: a.DeployRequest) -> a.DeployReply:
-        """Start the roles that an application has on a node; where one cannot be, stop the others again."""
+        """Start the roles that an application has on the node; where one cannot be, stop the others again."""
         with _answered():
-            node, name = self._node(deploy_request.node), self._name(deploy_request.node)
-            app = received(yaml_tree.read(deploy_request.application, "the application").tree or {})
-            started: list[RoleId] = []
-            try:
-                if contacts := {home: at.address for home, at in app.nodes.items() if at.address and home != name}:
-                    await node.meet(contacts)
-                for role, spec in app.roles.get(name, {}).items():
-                    targets = relationships_of(app, f"{name}/{role}")
-                    relationships = {key: _patterns(key, target) for key, (_, target) in targets.items()}
-                    started.append(await node.assign(spec, role, relationships, start=False))
-                for role_id in started:
-                    await node.start(role_id)
-            except BaseException:
-                with anyio.CancelScope(shield=True):
-                    for role_id in reversed(started):
-                        with suppress(UnknownRole, RoleLost):  # the one that failed is gone
-                            await node.stop(role_id)
-                raise
-            return a.DeployReply(roles=list(started))
+            tree = yaml_tree.read(deploy_request.application, "the application").tree
+            if not isinstance(tree, dict):
+                raise CallerError("The application is no mapping with the key 'name'.")
+            return a.DeployReply(roles=list(await self._management.deploy(tree)))
 
     async def stop(self, stop_request: a.StopRequest) -> a.StopReply:
         """Stop roles, or everything."""
@@ -238,14 +221,3 @@ def _arguments(text: str) -> dict[str, Any]:
 def _spec(text: str, name: str) -> RoleSpec:
     document = yaml_tree.read(text, f"role {name!r}")
     return role_of(document.tree, Marks(f"role {name!r}", document.places))
-
-
-def _patterns(name: str, target: Any) -> list[str]:
-    """Return whom a relationship names; raise for one that only a conductor can resolve."""
-    if isinstance(target, str):
-        return [target]
-    if isinstance(target, list | tuple):
-        return list(target)
-    if hasattr(target, "later"):
-        return [target.later]
-    raise CallerError(f"relationship {name!r}: an alias or a topology is for a conductor: use `rolecall run`.")

@@ -82,13 +82,11 @@ class Client:
         with self._asking():
             return RoleId((await self._stub.assign(request)).role)
 
-    async def deploy(self, application: str, node: str = "") -> list[RoleId]:
-        """Start the roles that an expanded application, in YAML, has on a node; return their ids."""
+    async def deploy(self, application: str) -> list[RoleId]:
+        """Start the roles that an expanded application, in YAML, has on a node that has none; return their ids."""
         with self._asking():
-            return [
-                RoleId(role)
-                for role in (await self._stub.deploy(a.DeployRequest(application=application, node=node))).roles
-            ]
+            reply = await self._stub.deploy(a.DeployRequest(application=application))
+            return [RoleId(role) for role in reply.roles]
 
     async def stop(self, roles: str = "", *, reason: str = "") -> list[RoleId]:
         """Stop a role, or all that match a pattern, and return them; or, without any, the whole node or run."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from rolecall.core.errors import ConfigError, nearest
+from rolecall.core.ids import RoleId
 from rolecall.core.records import Observer
 
 if TYPE_CHECKING:
@@ -33,9 +34,11 @@ class Management:
         observers: list[Observer],
         stop: anyio.Event,
         join: Callable[[str], Coroutine[Any, Any, None]] | None = None,
+        deploy: Callable[[dict[str, Any]], Coroutine[Any, Any, list[RoleId]]] | None = None,
         audit: Callable[..., None] = lambda event, **what: None,
     ) -> None:
         self._application, self._names, self._native, self._join = application, names, native, join
+        self._deploy = deploy
         self.observers, self.stop, self.audit = observers, stop, audit
 
     @property
@@ -66,6 +69,19 @@ class Management:
     def home(self, role: str) -> NodeRole:
         """Return the native role of the node that a role is on; raises as `node` does."""
         return self.node(role.partition("/")[0])
+
+    async def deploy(self, application: dict[str, Any]) -> list[RoleId]:
+        """Start what an expanded application has on the only node there is, as plain data; return the roles.
+
+        Raises:
+            ConfigError: the nodes here are those of a run already.
+            LifecycleError: the node has an application.
+            RolecallError: whatever kept a role from being set up; none is there then.
+        """
+        if self._deploy is None:
+            where, problem = f"application {application.get('name')!r}", "the nodes here are those of a run"
+            raise ConfigError(where, problem, hint="Deploy to a node that `rolecall node` runs, or assign roles")
+        return await self._deploy(application)
 
     async def join(self, name: str) -> None:
         """Start a node that the application has as `join: later`; return when its roles are ready.

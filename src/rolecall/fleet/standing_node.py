@@ -15,6 +15,7 @@ import msgspec
 from rolecall.core.errors import RolecallError
 from rolecall.fleet.access import CONDUCTOR, LIMITS, Access
 from rolecall.fleet.agent import Agent, managed_by
+from rolecall.fleet.alone import deploy_alone
 from rolecall.fleet.audit import Audit
 from rolecall.fleet.management import Management
 from rolecall.fleet.node_role import NodeRole
@@ -149,6 +150,7 @@ class StandingNode:
     def _management(self, node: Node, agent: Agent, stop: anyio.Event) -> Management:
         """Return what manages this node alone, in its own name."""
         own = cast(NodeRole, RoleProxy(node.native, node.native_id, NodeRole))
+        alone = cast(Agent, RoleProxy(node.native, node.native_id, Agent))
         return Management(
             lambda: agent.application,
             lambda: [node.name],
@@ -156,6 +158,7 @@ class StandingNode:
             observers=node.observers,
             stop=stop,
             audit=self._write,
+            deploy=lambda application: deploy_alone(alone, node.name, application),
         )
 
     async def _listen(self, links: Links) -> None:

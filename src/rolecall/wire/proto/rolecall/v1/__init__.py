@@ -211,9 +211,6 @@ class DeployRequest(betterproto.Message):
     The whole application in its expanded form, as YAML: nodes explicit, parameters put in, a seed chosen.
     """
 
-    node: str = betterproto.string_field(2)
-    """Which node's part. Empty for the only one."""
-
 
 @dataclass(eq=False, repr=False)
 class DeployReply(betterproto.Message):
