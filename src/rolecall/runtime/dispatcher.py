@@ -41,8 +41,8 @@ class Dispatcher:
 
     __slots__ = (
         "_distant_turn", "_promised", "_promised_bytes", "_room_wanted", "closed", "fresh", "handled", "handler",
-        "idle", "instance", "kind", "mailbox", "mailbox_bytes", "name", "options", "parked", "signature", "taken", "where",
-        "workers",
+        "idle", "instance", "kind", "mailbox", "mailbox_bytes", "name", "options", "parked", "signature", "taken",
+        "where", "workers",
     )  # fmt: skip
 
     taken: deque[Invocation]

@@ -78,6 +78,18 @@ class Hosting(msgspec.Struct, frozen=True, kw_only=True):
     snapshot: RoleSnapshot[Any, Any] | None = None
 
 
+class _Dispatchers(dict[str, "Dispatcher"]):
+    """The dispatchers of a role that there are; that of a channel is made when it is asked for."""
+
+    def __init__(self, instance: RoleInstance) -> None:
+        super().__init__()
+        self._instance = instance
+
+    def __missing__(self, name: str) -> Dispatcher:
+        made = self[name] = self._instance.channel_dispatcher(name)
+        return made
+
+
 class RoleInstance:
     """One life of a role on a node; implements `core.host.Host` for it."""
 
@@ -93,7 +105,7 @@ class RoleInstance:
         self.why_lost = "it has stopped"
         self.started: dict[Invocation, None] = {}  # in order: they are ended in turn
         self.watchers: dict[Taken[Any], None] = {}
-        self.dispatchers: dict[str, Dispatcher] = {}
+        self.dispatchers = _Dispatchers(self)
         self.role = self._construct()
         self.relations = Relations(self)
         self._topics: dict[str, OwnTopic[Any]] = {}
@@ -109,9 +121,6 @@ class RoleInstance:
         self._resumed = Signal()
         self._over = Signal()
         self._starting: anyio.CancelScope | None = None
-        for name, channel in self.declared.channels.items():
-            handler = channel.handler.__get__(self.role)
-            self.add_dispatcher(name, channel.kind, handler, self._options(channel.options))
 
     def _construct(self) -> Role:
         cls = self.hosting.role_class
@@ -127,6 +136,12 @@ class RoleInstance:
             raise ConfigError(str(self.id), f"its options do not fit {type_name(cls)}: {error}") from error
         role._host = self
         return role
+
+    def channel_dispatcher(self, name: str) -> Dispatcher:
+        """Return what serves a channel from now on; it is made when the first message comes."""
+        channel = self.declared.channels[name]
+        handler = channel.handler.__get__(self.role)
+        return Dispatcher(self, name, channel.kind, handler, self._options(channel.options))
 
     def _options(self, options: ChannelOptions) -> ChannelOptions:
         limits = self.node.options

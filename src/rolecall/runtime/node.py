@@ -188,11 +188,10 @@ class Node:
 
     def local_dispatcher(self, role: RoleId, channel: str) -> Dispatcher:
         """Return the dispatcher of a channel of a role of this process; raises as `dispatcher` does."""
-        found = self.directory.find(role).dispatchers.get(channel)
-        if found is None or found.kind == "event":
-            instance = self.directory.find(role)
+        instance = self.directory.find(role)
+        if channel not in instance.declared.channels:
             raise NotAChannel(f"{role} ({instance.declared.role_class.__name__})", channel, instance.declared.names)
-        return found
+        return instance.dispatchers[channel]
 
     def topic(self, role: RoleId, topic: Topic[Any]) -> OwnTopic[Any] | RemoteTopic:
         """Return a topic of any role; raises as `dispatcher` does."""

@@ -34,6 +34,11 @@ GRANT = 8
 class WireSink:
     """A subscriber on another node, at the topic: sends what it has credit for, keeps a bounded number beyond."""
 
+    __slots__ = (
+        "_credit", "_kept", "_network", "_number", "_peer", "_role", "_topic", "capacity", "condition", "overflow",
+        "subscriber", "where",
+    )  # fmt: skip
+
     def __init__(self, network: Network, peer: str, frame: f.Subscribe) -> None:
         self._network, self._peer, self._number = network, peer, frame.id
         self.where = f"{frame.subscriber}: subscription to {frame.topic}"
@@ -101,6 +106,8 @@ class WireSink:
 
 class RemoteTopic:
     """A topic of a role on another node, at its subscribers: what `OwnTopic` is where the role is."""
+
+    __slots__ = ("_home", "_network", "_owed", "_role", "_sinks", "declaration")
 
     def __init__(self, network: Network, role: RoleId, home: str, topic: Topic[Any]) -> None:
         self._network, self._role, self._home, self.declaration = network, role, home, topic

@@ -69,6 +69,11 @@ class Session:
     keep to the protocol, and the session is over: both raise that again.
     """
 
+    __slots__ = (
+        "_ack_due", "_broken", "_connected", "_connections", "_inbox", "_outbox", "_resent", "_unacked_bytes",
+        "_unacked_frames", "limits",
+    )  # fmt: skip
+
     def __init__(self, limits: SessionLimits | None = None, *, peer: str = "the peer") -> None:
         self.limits = limits or SessionLimits()
         self._outbox = Outbox(self.limits, peer)
