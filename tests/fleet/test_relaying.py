@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rolecall as rc
+from rolecall.core.records import Metric, Record
 from rolecall.fleet.access import Access
 from rolecall.fleet.relaying import Parcel, Relays
 from rolecall.fleet.standing_node import StandingNode, StandingNodeConfig
@@ -41,7 +43,9 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[st
 
 
 @asynccontextmanager
-async def standing(*names: str, hidden: tuple[str, ...], access: Access) -> AsyncIterator[dict[str, str | None]]:
+async def standing(
+    *names: str, hidden: tuple[str, ...], access: Access, at: str | None = None
+) -> AsyncIterator[dict[str, str | None]]:
     """Start nodes in this process; those that are hidden join the conductor, the others listen."""
     addresses: dict[str, str | None] = {}
     stop = anyio.Event()
@@ -55,7 +59,7 @@ async def standing(*names: str, hidden: tuple[str, ...], access: Access) -> Asyn
 
             config = StandingNodeConfig(
                 name=name,
-                listen=None if name in hidden else "127.0.0.1:0",
+                listen=None if name in hidden else at or "127.0.0.1:0",
                 join=access.listen if name in hidden else None,
                 access=access,
                 packages=("relaying_roles",),
@@ -68,17 +72,22 @@ async def standing(*names: str, hidden: tuple[str, ...], access: Access) -> Asyn
             stop.set()
 
 
-def federated(addresses: dict[str, str | None]) -> rc.App:
+def federated(addresses: dict[str, str | None], rounds: int = 3, later: tuple[str, ...] = ()) -> rc.App:
     """Return federated averaging with each role on a node of its own."""
     model = rc.ElementSpec("relaying_roles:Line")
     return rc.App(
         name="federated",
         seed=3,
-        nodes={name: rc.Node(address=address) for name, address in addresses.items()},
+        nodes={
+            name: rc.Node(address=address, join="later" if name in later else "start")
+            for name, address in addresses.items()
+        },
         roles={
             "server": {
                 "coordinator": rc.RoleSpec(
-                    "rolecall.architectures.fedavg:Coordinator", options={"rounds": 3}, elements={"model": model}
+                    "rolecall.architectures.fedavg:Coordinator",
+                    options={"rounds": rounds, "quorum": 0.5 if later else 1.0},
+                    elements={"model": model},
                 )
             },
             "chooser": {"selector": rc.RoleSpec("rolecall.architectures.fedavg:RandomSelector")},
@@ -87,6 +96,7 @@ def federated(addresses: dict[str, str | None]) -> rc.App:
                 "trainer": rc.RoleSpec(
                     "rolecall.architectures.fedavg:Trainer",
                     elements={"model": model, "data": rc.ElementSpec("relaying_roles:Points")},
+                    on_failure="continue",
                 )
             },
         },
@@ -108,6 +118,57 @@ async def test_nodes_that_nobody_can_dial_take_every_part(hidden: tuple[str, ...
         history = await rc.run(app, engine="nodes")
     assert [metric.values["clients"] for metric in history.metrics if "clients" in metric.values] == [2, 2, 2]
     assert history.digest == (await rc.run(app)).digest
+
+
+# ---------------------------------------------------------------------------------------------- come and go
+
+
+class Watched:
+    """Counts how many clients took part in each round, and waits for a number of them."""
+
+    def __init__(self) -> None:
+        self.stop = anyio.Event()
+        self._clients, self._news = 0, anyio.Event()
+
+    def record(self, record: Record) -> None:
+        if isinstance(record, Metric) and "clients" in record.values:
+            self._clients = int(record.values["clients"])
+            self._news.set()
+
+    async def until(self, clients: int) -> None:
+        with anyio.fail_after(20):
+            while self._clients != clients:
+                self._news = anyio.Event()
+                await self._news.wait()
+
+
+@pytest.mark.may_block("nodes in this process read their secret, which is a small file")
+@pytest.mark.parametrize("hidden", [(), ("client2",)], ids=["found", "joins"])
+async def test_a_node_that_somebody_starts_later_is_selected_and_again_when_it_is_restarted(
+    hidden: tuple[str, ...], unused_port: int
+) -> None:
+    access, watched = Access.of(), Watched()
+    later = None if hidden else f"127.0.0.1:{unused_port}"
+    async with standing(*NAMES[:-1], hidden=(), access=access) as addresses:
+        app = federated({**addresses, "client2": later}, rounds=1_000_000, later=("client2",))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(
+                partial(rc.run, app, engine="nodes", observers=[watched.record], stop=watched.stop), name="run"
+            )
+            await watched.until(1)
+            for _ in range(2):
+                async with standing("client2", hidden=hidden, access=access, at=later):
+                    await watched.until(2)
+                await watched.until(1)
+            watched.stop.set()
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+    return port
 
 
 # ---------------------------------------------------------------------------------------------- by themselves

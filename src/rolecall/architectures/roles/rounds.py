@@ -64,7 +64,8 @@ class Coordinator(RoundCoordinator):
 
     async def round(self, round: int, params: Tensors) -> Tensors:
         """Select, train, aggregate."""
-        updates = await self.ask(await self.selector.select(round, list(self.trainers)), round, params)
+        chosen = await self.selector.select(round, list(self.trainers))
+        updates = await self.ask([who for who in chosen if who in self.trainers], round, params)  # some may have left
         params = await self.aggregator.aggregate(dict(updates.items()), params)
         losses = [update.loss for update in updates.values()]
         self.log(round=round, clients=len(losses), train_loss=sum(losses) / len(losses))
