@@ -26,7 +26,7 @@ __all__ = ("ProximalTrainer", "app")
 class ProximalTrainer(Trainer):
     """Trains while `mu` holds the model near to the one it was given."""
 
-    model: ProximalModel = rc.element()
+    model: ProximalModel = rc.element()  # pyright: ignore[reportIncompatibleVariableOverride] - nobody sets it
 
     def __init__(self, mu: float = 0.1, epochs: int = 1, batch_size: int = 32, lr: float = 0.1) -> None:
         if not mu >= 0:

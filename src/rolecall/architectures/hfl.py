@@ -35,7 +35,8 @@ class Cell(Learner):
     devices: rc.Group[GradientTrainer] = rc.many()
 
     def __init__(self, steps: int = 4, lr: float = 0.1, bad: OnBad = "fail") -> None:
-        self.steps, self.lr, self.bad = steps, lr, bad
+        self.steps, self.lr = steps, lr
+        self.bad: OnBad = bad
 
     @rc.task
     async def train(self, params: Tensors, round: int) -> Update:

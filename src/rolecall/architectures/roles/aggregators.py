@@ -180,7 +180,8 @@ class GradientAggregator(rc.Role):
     """Makes a step of gradient descent by the mean of many gradients, weighted by the samples behind each."""
 
     def __init__(self, lr: float = 0.1, bad: OnBad = "fail") -> None:
-        self.lr, self.bad = lr, bad
+        self.lr = lr
+        self.bad: OnBad = bad
 
     @rc.service
     async def apply(self, gradients: dict[rc.RoleId, Gradient], params: Tensors) -> Tensors:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
 
@@ -49,7 +49,7 @@ class Worker(rc.Role):
         return Pulse(self._done, None if since is None else anyio.current_time() - since)
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
+    def at_work(self) -> Generator[None]:
         """Let `pulse` say that the worker is at a piece of work, and count it when it has been done."""
         self._since = anyio.current_time()
         try:
