@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 
 import rolecall as rc
+from rolecall.fleet.node_role import Contact
 
 
 class Count(msgspec.Struct):
@@ -122,6 +123,30 @@ class Lead(rc.Role):
         self.notes += ["left", *self.workers]
         again = await self.node("w1").assign(rc.RoleSpec(Adder, options={"start": 20}), name="worker")
         self.notes += [str(await self.workers[again].add(1)), ", ".join(self.joined), ", ".join(self.statuses)]
+
+
+class Census(rc.Role):
+    """Asks nodes whom they know, and introduces one to another."""
+
+    nodes: rc.Group[rc.NodeRole] = rc.many()
+
+    def __init__(self) -> None:
+        self.met: list[str] = []
+        self.news = anyio.Event()
+
+    @nodes.on(rc.NodeRole.met)
+    async def on_met(self, node: rc.RoleId, contact: Contact) -> None:
+        self.met.append(f"{node.home} met {contact.node} at {contact.address}")
+        self.news.set()
+
+    @rc.task
+    async def run(self) -> list[str]:
+        one = self.nodes[rc.RoleId("w1/node")]
+        known = await one.contacts()
+        linked = [link.node for link in (await one.status()).links if link.connected]
+        await one.meet({"elsewhere": "127.0.0.1:1"})
+        await self.news.wait()
+        return [*sorted(known), "linked", *sorted(linked), *self.met, *sorted(await one.contacts())]
 
 
 class Hirer(rc.Role):

@@ -140,6 +140,16 @@ async def test_a_class_of_one_process_does_not_travel(engine: Runner) -> None:
     assert (await engine(managing("Picky"), "local")).returned["lead/lead.run"] == "assigned"
 
 
+async def test_nodes_say_whom_they_know(engine: Runner) -> None:
+    history = await engine(managing("Census"), "processes")
+    assert history.returned["lead/lead.run"] == [
+        "conductor", "lead", "w2", "linked", "conductor", "lead",
+        "w1 met elsewhere at 127.0.0.1:1", "conductor", "elsewhere", "lead", "w2",
+    ]  # fmt: skip
+    with pytest.raises(rc.ApplicationFailed, match="node 'w1' has no links: its nodes are all in one process"):
+        await engine(managing("Census"), "local")
+
+
 async def test_others_may_not_assign(engine: Runner) -> None:
     app = rc.App(**{**fields(managing("Hirer")), "relationships": {"lead": {"nodes": "w*/node"}}})
     with pytest.raises(rc.ApplicationFailed, match=r"lead/lead may not call w1/node\.assign"):

@@ -7,7 +7,7 @@ from msgspec import structs
 from rich.console import Console
 
 from rolecall.core.ids import RoleId
-from rolecall.core.records import DeadLetter, LogLine, Metric
+from rolecall.core.records import DEPLOYMENT, DeadLetter, LogLine, Metric
 from rolecall.observe.progress import LiveProgress, PlainProgress, progress_for
 from rolecall.observe.summary import Failure, Plan, Summary
 
@@ -100,6 +100,13 @@ def test_what_goes_wrong_is_said_at_once_and_not_endlessly() -> None:
     assert lines[1] == "warning: dead letter: event to a/b.trained: role ended"
     assert sum("dead letter:" in line for line in lines) == 5
     assert "warning: 100 dead letters in all; log.txt has every one" in lines
+
+
+def test_how_far_the_nodes_are_is_said() -> None:
+    out = io.StringIO()
+    progress = PlainProgress(out)
+    progress.record(LogLine(0.0, "info", DEPLOYMENT, "3 of 4 nodes have their roles"))
+    assert out.getvalue() == "3 of 4 nodes have their roles\n"
 
 
 def test_a_failed_run_still_shows_its_curve() -> None:
