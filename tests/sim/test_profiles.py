@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -64,3 +65,19 @@ def test_a_profile_that_is_not_there() -> None:
         network_for("edge-mixd", "a")
     with pytest.raises(ConfigError, match=r"node 'a': device 'fone': .* Did you mean 'phone'\?.*Choose one of server"):
         device_for("fone", "a")
+
+
+def test_the_documentation_has_the_numbers() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "simulation-models.md").read_text()
+    for name, line in NETWORKS.items():
+        down, up = (f"{bps / 1e6:,g}" if bps else "any" for bps in (line.down_bps, line.up_bps))
+        loss = f"{line.loss * 100:g} %" if line.loss else "0"
+        row = f"| `{name}` | {line.latency_s * 4_000:,g} | {line.jitter_s * 1_000:g} | {down} | {up} | {loss} |"
+        assert row in page
+    for name, device in DEVICES.items():
+        memory = (device.memory_bytes or 0) / (1 << 30)
+        assert f"| `{name}` | {device.flops_per_s / 1e9:,g} | {device.cores} | {memory:g} |" in page
+    for mixes in (MIXED_NETWORKS, MIXED_DEVICES):
+        for name, shares in mixes.items():
+            mix = ", ".join(f"{share * 100:g} % `{kind}`" for kind, share in shares.items())
+            assert f"| `{name}` | {mix} |" in page

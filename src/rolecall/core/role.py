@@ -99,7 +99,8 @@ class Role(metaclass=ABCMeta):  # noqa: B024 - abstract are the roles that leave
         batches); the wait ends when the thread has stopped.
 
         Args:
-            cost: how much work it is, for the simulator's clock (samples or FLOPs); real engines ignore it.
+            cost: how much work it is, for the simulator's clock: samples, or `rc.Flops(...)`; without one it is a
+                batch of 32 samples. Real engines ignore it.
         """
         result: T = await self._host.compute(function, args, cost)
         return result
