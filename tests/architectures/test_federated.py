@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,9 @@ from msgspec import structs
 
 import rolecall as rc
 from rolecall.architectures import fedavg, fedprox, fedsgd, hfl
+from rolecall.architectures.roles import GradientTrainer
 from rolecall.core.errors import ConfigError
-from rolecall.learn import ArrayDataset, BadUpdate, FedAdam, Median, Update
+from rolecall.learn import MLP, ArrayDataset, BadUpdate, FedAdam, Gradient, Median, Update
 
 from . import serial_federated as serial
 
@@ -224,10 +224,52 @@ def test_fedprox_says_which_models_it_takes() -> None:
 # ---------------------------------------------------------------------------------------------- engines
 
 
-@pytest.mark.parametrize("name", ["fedprox", "fedsgd", "hfl"])
-def test_the_packaged_application_gives_one_digest_on_every_engine(name: str) -> None:
-    path = Path(fedavg.__file__).with_name(f"{name}.yaml")
-    here, apart, simulated = (
-        rc.run_sync(path, seed=3, sets=["rounds=1"], engine=engine) for engine in ("local", "processes", "sim")
-    )
-    assert here.digest == apart.digest == simulated.digest
+@pytest.mark.parametrize("build", [fedprox.app, fedsgd.app, hfl.app])
+def test_every_engine_gives_the_same_bits(build: Any) -> None:
+    clients = {"clients": 2, "cells": 1} if build is hfl.app else {"clients": 2}
+    app = build(MLP, "digits", rounds=1, partition="dirichlet(0.5)", seed=3, **clients)
+    digests = {engine: rc.run_sync(app, engine=engine).digest for engine in ("local", "processes", "sim")}
+    assert len(set(digests.values())) == 1, digests
+
+
+# ---------------------------------------------------------------------------------------------- gradients
+
+
+class NotANumber(GradientTrainer):
+    async def batch(self, params: rc.Tensors, step: int) -> Gradient:
+        found = await super().batch(params, step)
+        return Gradient(found.values * float("nan"), found.samples, found.loss)
+
+
+def with_broken(app: rc.App, node: str) -> rc.App:
+    roles = dict(app.roles)
+    roles[node] = {"trainer": structs.replace(roles[node]["trainer"], class_=NotANumber)}
+    return structs.replace(app, roles=roles)
+
+
+@pytest.mark.parametrize(("build", "node"), [(fedsgd.app, "client2"), (hfl.app, "device2")])
+def test_a_gradient_that_is_no_number_is_never_averaged(
+    net: Any, shards: list[tuple[Any, Any]], build: Any, node: str
+) -> None:
+    with pytest.raises(rc.ApplicationFailed, match=rf"{node}/trainer: its update cannot .* '0.weight'"):
+        rc.run_sync(with_broken(build(net, data(shards), rounds=2, seed=7), node))
+
+
+def test_or_it_is_left_out(net: Any, shards: list[tuple[Any, Any]]) -> None:
+    app = with_broken(fedsgd.app(net, data(shards), rounds=3, lr=0.3, seed=7), "client4")
+    server = {**app.roles["server"]}
+    server["aggregator"] = structs.replace(server["aggregator"], options={"lr": 0.3, "bad": "drop"})
+    history = rc.run_sync(structs.replace(app, roles={**app.roles, "server": server}))
+    same(history, serial.fedsgd(net, shards[:3], seed=7, rounds=3, count=3, size=None, lr=0.3))
+
+
+def test_a_device_that_is_gone_ends_the_run_by_name(net: Any, shards: list[tuple[Any, Any]]) -> None:
+    class Gone(GradientTrainer):
+        async def batch(self, params: rc.Tensors, step: int) -> Gradient:
+            self.leave()
+            return await super().batch(params, step)
+
+    app = hfl.app(net, data(shards), rounds=2, seed=7)
+    roles = {**app.roles, "device3": {"trainer": structs.replace(app.roles["device3"]["trainer"], class_=Gone)}}
+    with pytest.raises(rc.ApplicationFailed, match=r"device3/trainer: RoleLost"):
+        rc.run_sync(structs.replace(app, roles=roles))
