@@ -89,7 +89,7 @@ def _plain(value: Any) -> Any:
     """Return a value that hashes alike in every process: no addresses of objects, no types of numpy."""
     if isinstance(value, str):
         return _ADDRESS.sub("0x", value)
-    if isinstance(value, (bool, int, float, type(None))):
+    if type(value) in (bool, int, float, type(None)):
         return value
     item = getattr(value, "item", None)
     return item() if callable(item) else _ADDRESS.sub("0x", str(value))

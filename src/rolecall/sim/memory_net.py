@@ -70,9 +70,10 @@ class MemoryNet:
 
     # ------------------------------------------------------------------------------------------ crashes
 
-    def down(self, node: str) -> None:
-        """Have nobody listen on a node, nor answer for it, until it is `up`."""
-        self._down.add(node)
+    def down(self, node: str, *, silent: bool = True) -> None:
+        """Have nobody listen on a node, nor answer for it if it is to be `silent`, until it is `up`."""
+        if silent:
+            self._down.add(node)
         for key in [key for key, server in self._servers.items() if server.node == node]:
             del self._servers[key]
 

@@ -30,6 +30,7 @@ class WorldDirectory(Directory):
     def add(self, instance: RoleInstance) -> None:
         super().add(instance)
         self._world.homes[instance.id] = self._node
+        self._world.ended.pop(instance.id, None)
 
     def remote(self, role: RoleId) -> RemoteRole | None:
         found = self._remotes.get(role)
@@ -38,7 +39,13 @@ class WorldDirectory(Directory):
             if home is not None and home != self._node:
                 self._bind(role, home, listed=False)
                 found = self._remotes.get(role)
+            elif home is None and role in self._world.ended:
+                self._gone[role] = self._world.ended[role].copied()
         return found
+
+    def loss(self, role: RoleId) -> RoleLost | None:
+        self.remote(role)
+        return super().loss(role)
 
     def _matching(self, pattern: str) -> tuple[RoleId, ...]:
         if pattern not in self._asked:

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 import anyio
 import msgspec
 
-from rolecall.core.errors import ConfigError, RoleLost, nearest
+from rolecall.core.errors import ConfigError, NodeLost, RoleLost, nearest
 from rolecall.core.ids import RoleId
 from rolecall.core.patterns import matches
 from rolecall.core.records import Observer, Record, StatusChange
@@ -179,6 +179,8 @@ class World:
         """The last life of each node."""
         self.homes: dict[RoleId, str] = {}
         """Where each living role is."""
+        self.ended: dict[RoleId, RoleLost] = {}
+        """What became of the others."""
         self.directories = Directories(lambda: (life.directory for life in self.living()))
         self.on_crashed: Callable[[str], None] = lambda node: None
         """Called when a node has crashed."""
@@ -296,8 +298,8 @@ class World:
         self.homes.pop(role, None)
         if self._closing or life.directory.closing:
             return
-        instance, now_s = life.directory.loss(role), self.loop.now_s()
-        why = instance or RoleLost(role, "it has stopped", "none")
+        now_s = self.loop.now_s()
+        why = self.ended[role] = life.directory.loss(role) or RoleLost(role, "it has stopped", "none")
         for other in self.living():
             if other is not life:
                 delay_s = self.courier.network.round_trip_s(life.name, other.name) / 2
@@ -380,12 +382,12 @@ class World:
             self._seam.crash(node, how)
         else:
             assert self._net is not None
-            if how == "silence":
-                self._net.down(node)
+            self._net.down(node, silent=how == "silence")
             self.courier.down(node, how=how)
             life.links.exchange.abandon("the node has crashed")
         for role in [role for role, home in self.homes.items() if home == node]:
             del self.homes[role]
+            self.ended[role] = NodeLost(role, "its node has crashed", "none")
         self.loop.resume(node)
         life.node.kill()
         life.node.closing.set()
