@@ -190,6 +190,20 @@ class VirtualLoop(Refusing):
         if not ready and not self._stopping:  # type: ignore[attr-defined]
             self._advance()
         self._take_due()
+        if len(ready) == 1:  # most often, where latencies differ
+            self._run_one(ready.popleft())
+        else:
+            self._run_all(ready)
+        if (steps := self.steps - self._instant_began) > self._instant_steps:
+            self._instant_began = self.steps
+            raise Endless(self._now_s, steps, self._busiest())
+
+    def _run_one(self, handle: asyncio.Handle) -> None:
+        self._task_steps += task_of(handle) is not None
+        if not handle._cancelled:
+            self._run(handle)
+
+    def _run_all(self, ready: deque[asyncio.Handle]) -> None:
         batch = deque(self._arranged([ready.popleft() for _ in range(len(ready))]))
         try:
             while batch:
@@ -198,9 +212,6 @@ class VirtualLoop(Refusing):
                     self._run(handle)
         finally:
             ready.extendleft(reversed(batch))
-        if (steps := self.steps - self._instant_began) > self._instant_steps:
-            self._instant_began = self.steps
-            raise Endless(self._now_s, steps, self._busiest())
 
     def _run(self, handle: asyncio.Handle) -> None:
         if self._held and (node := handle._context.get(HERE)) in self._held:  # type: ignore[attr-defined]
