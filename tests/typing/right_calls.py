@@ -162,3 +162,20 @@ class Gossip(rc.Role):
         assert_type(await self.next.exchange([1.0]), list[float])
         assert_type(await self.peers.others.call(Gossip.exchange, [1.0]), rc.Replies[list[float]])
         assert_type(await self.exchange([1.0]), list[float])
+
+
+class Manager(rc.Role):
+    """Has nodes do things."""
+
+    nodes: rc.Group[rc.NodeRole] = rc.many()
+
+    @nodes.on(rc.NodeRole.changed)
+    async def changed(self, node: rc.RoleId, change: rc.RoleStatus) -> None: ...
+
+    async def main(self) -> None:
+        node = self.nodes[self.nodes.ids[0]]
+        assert_type(await node.assign(rc.RoleSpec(Gossip, options={"a": 1}), name="gossip"), rc.RoleId)
+        assert_type(await node.status(), rc.NodeStatus)
+        assert_type(await self.nodes.call(rc.NodeRole.roles), rc.Replies[list[rc.RoleStatus]])
+        await node.relate("peers", ["*/gossip"], rc.RoleId("a/gossip"), how="add")
+        await node.relate("peers", "*/gossip")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
