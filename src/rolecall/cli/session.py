@@ -99,18 +99,14 @@ class _Session:
         _check_engine(self._settings.engine)
         app = load().expanded(sets=self._settings.sets, seed=self._settings.seed)
         app.check()
-        directory = self._directory = RunDirectory.create(
-            self._settings.runs_dir, app.name, now=datetime.now()
-        )
+        directory = self._directory = RunDirectory.create(self._settings.runs_dir, app.name, now=datetime.now())
         directory.save_app(app)
         self._settings.on_directory(directory.path)
         plan = self._plan = _plan(app, self._settings.engine, directory.path)
         self._show(lambda: self._reporter.started(plan))
         history = self._run(app, directory)
         if self._lost is not None:
-            raise ConfigError(
-                str(directory.path), f"the run could not be recorded ({self._lost})"
-            ) from self._lost
+            raise ConfigError(str(directory.path), f"the run could not be recorded ({self._lost})") from self._lost
         summary = _summary(history, plan, self._series)
         if self._settings.judged:
             summary = _judged(summary, history)
@@ -122,9 +118,7 @@ class _Session:
     def failed(self, failure: Failure) -> None:
         """Write and show that the run ended without a result."""
         if self._plan is not None:
-            failure = structs.replace(
-                failure, architecture=self._plan.architecture, run_dir=self._plan.run_dir
-            )
+            failure = structs.replace(failure, architecture=self._plan.architecture, run_dir=self._plan.run_dir)
         try:
             self._record_failure(failure)
         except OSError as error:

@@ -76,6 +76,9 @@ class Gate:
             except OSError as error:
                 logger.warning("the gate: no connection could be accepted: %s", error)
                 await asyncio.sleep(_PAUSE_S)
+            except Exception:
+                logger.exception("the gate: it has failed, and nobody can look after this any more")
+                raise
 
     async def _serving(self) -> Listener:
         if self._listener is None:
