@@ -24,6 +24,7 @@ from rolecall.sim.simulate import virtual_loop
 from . import simulated_roles as roles
 
 HERE = Path(__file__).parent
+SOAK = os.environ.get("ROLECALL_SOAK") == "1"
 WORKERS = ["w1", "w2", "w3"]
 
 
@@ -115,6 +116,9 @@ start: lead/leader.run
 """
 
 
+@pytest.mark.skipif(
+    not SOAK, reason="slow; `nox -s soak`, and test_two_processes_have_the_same_accidents, run the like"
+)
 def test_two_processes_give_the_same_lines(tmp_path: Path) -> None:
     (tmp_path / "app.yaml").write_text(APP)
     found = []
@@ -237,3 +241,43 @@ async def test_slow_devices_and_ways_take_time(sim_seed: int) -> None:
         history = await sim.finished()
     step_s = 100 * 6e6 / 3e9
     assert history.metrics[-1].time_s == pytest.approx(3 * (2 * 0.2 + 10 * step_s) + 4 * 2 * 0.2, abs=0.5)
+
+
+FAULTY = """
+import sys
+import rolecall as rc
+from simulated_roles import Asker, Echo
+
+app = rc.App(
+    name="asking",
+    nodes={name: rc.Node(network="edge-mixed") for name in "abc"},
+    roles={"a": {"asker": rc.RoleSpec(Asker)}, **{name: {"echo": rc.RoleSpec(Echo)} for name in "bc"}},
+    relationships={"a": {"echoes": "*/echo"}},
+    on_failure="continue",
+)
+
+
+async def main():
+    async with rc.simulation(app, seam=sys.argv[1], swarm="everything", swarm_s=10.0, spare=["a"]) as sim:
+        await sim.finished()
+    return sim.digest
+
+
+if __name__ == "__main__":
+    for seed in range(4):
+        print(rc.simulate(main, seed=seed))
+"""
+
+
+@pytest.mark.parametrize("seam", ["fast", "grpc"])
+def test_two_processes_have_the_same_accidents(tmp_path: Path, seam: str) -> None:
+    (tmp_path / "faulty.py").write_text(FAULTY)
+    found = []
+    for hash_seed in ("3", "4"):
+        env = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
+        done = subprocess.run(
+            [sys.executable, "faulty.py", seam], capture_output=True, text=True, env=env, check=True, cwd=tmp_path
+        )
+        found.append(done.stdout.split())
+    assert found[0] == found[1]
+    assert len(set(found[0])) == 4
