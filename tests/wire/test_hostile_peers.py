@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
 from typing import Any
 
 import pytest
@@ -85,15 +86,25 @@ async def test_who_asks_for_nothing_is_hung_up_on(
         await still_serves(net, node)
 
 
+def keep_little(transport: Any) -> None:
+    """Have the kernel keep little of what is not read."""
+    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+
+
 async def test_who_does_not_read_the_answers_is_hung_up_on(
     linked: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(h2_tuning, "_UNREAD_BYTES", 1_000_000)
+    monkeypatch.setattr(h2_tuning, "_UNREAD_BYTES", 100_000)
+    monkeypatch.setattr(h2_tuning, "set_nodelay", keep_little)
     ping = b"\0\0\x08\x06\0\0\0\0\0" + bytes(8)
     async with linked() as net:
         node = await net.node("a")
         host, _, port = node.address.partition(":")
-        _, writer = await asyncio.open_connection(host, int(port), limit=1)  # and nothing is read from it
+        with socket.socket() as small:
+            small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            small.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(small, (host, int(port)))
+            _, writer = await asyncio.open_connection(sock=small.dup(), limit=1)  # and nothing is read from it
         writer.write(PREFACE + SETTINGS)
         try:
             while not writer.transport.is_closing():
