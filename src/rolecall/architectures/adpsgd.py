@@ -110,7 +110,10 @@ class ExchangeAggregator(rc.Role):
 
 
 class ADPSGDWorker(Replica):
-    """Computes gradients while its aggregator, which holds the model, averages; they count when both have ended."""
+    """Computes gradients while its aggregator, which holds the model, averages; they count when both have ended.
+
+    After the last one it averages once more, so that what it holds in the end is more than its own last step.
+    """
 
     aggregator: ExchangeAggregator = rc.one()
 
@@ -124,6 +127,7 @@ class ADPSGDWorker(Replica):
             await averaging
             self.state.round += 1
             await self.tell(self.state.round, await self.aggregator.add(gradient * -self.lr))
+        await self.aggregator.average()
 
 
 def app(
@@ -151,7 +155,7 @@ def app(
         ADPSGDWorker,
         model,
         data,
-        {"rounds": 250, "lr": 0.3, **common},
+        {"rounds": 200, "lr": 0.3, **common},
         beside={"aggregator": rc.RoleSpec(ExchangeAggregator, {"tries": tries, **mode})},
         related={"aggregator": {"neighbours": neighbours(topology, "node*/aggregator")}},
     )
