@@ -18,6 +18,7 @@ from rolecall.sim.errors import NotSimulated
 from rolecall.sim.loop import VirtualLoop
 from rolecall.sim.memory_net import MemoryNet
 from rolecall.sim.network import Network, Path
+from rolecall.sim.seam import Seam
 from rolecall.wire.exchange import Exchange
 from rolecall.wire.frames import Event
 from rolecall.wire.link import Link
@@ -240,7 +241,9 @@ class Talker:
         self.got: list[int] = []
         self.lost: list[str] = []
         self.heard, self.gone = asyncio.Event(), asyncio.Event()
-        self.exchange = Exchange(Peer(name, 1), secret=SECRET, on_link=self.linked, on_lost=self.on_lost)
+        self.exchange = Exchange(
+            Peer(name, 1), secret=SECRET, on_link=self.linked, on_lost=self.on_lost, limits=Seam.limits()
+        )
 
     def linked(self, link: Link) -> None:
         link.on_frame = lambda frame, payload: self.took(link, frame)
