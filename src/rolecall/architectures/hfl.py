@@ -6,10 +6,7 @@ of the cells and hands the mean down again. Links are not sparsified here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import accumulate
-
-import numpy as np
+from collections.abc import Mapping, Sequence
 
 import rolecall as rc
 from rolecall.architectures.roles import (
@@ -20,10 +17,9 @@ from rolecall.architectures.roles import (
     RandomSelector,
     Tester,
 )
-from rolecall.architectures.workloads import AnyModel, client_data, model_element, test_element
-from rolecall.core.errors import ConfigError
+from rolecall.architectures.workloads import AnyModel, client_data, divided, model_element, test_element
 from rolecall.core.tensors import Tensors
-from rolecall.learn import Dataset, Update, WeightedMean, screened
+from rolecall.learn import Dataset, Gradient, Update, WeightedMean, screened
 from rolecall.learn.screening import OnBad
 
 __all__ = ("Cell", "app")
@@ -44,11 +40,15 @@ class Cell(Learner):
         with self.at_work():
             for step in range(self.steps):
                 replies = await self.devices.call(GradientTrainer.gradient, params, (round - 1) * self.steps + step + 1)
-                gradients = list(screened(dict(replies.items()), params, self.bad).values())
-                params = params - Tensors.mean([gradient.values for gradient in gradients]) * self.lr
-                samples += sum(gradient.samples for gradient in gradients)
-                loss = sum(gradient.loss for gradient in gradients) / len(gradients)
+                params = await self.compute(self.stepped, replies, params)
+                samples += sum(gradient.samples for gradient in replies.values())
+                loss = sum(gradient.loss for gradient in replies.values()) / len(replies)
         return Update(params, samples, loss)
+
+    def stepped(self, gradients: Mapping[rc.RoleId, Gradient], params: Tensors) -> Tensors:
+        """Make a step; runs in a worker thread."""
+        good = screened(gradients, params, self.bad)
+        return params - Tensors.mean(gradient.values for gradient in good.values()) * self.lr
 
 
 def app(
@@ -71,8 +71,6 @@ def app(
     between two averages over all cells (the paper's H), `batch_size` that of a device's gradient (None: all it has).
     """
     shares, tested = client_data(data, partition, clients), test_element(data, test)
-    if not 1 <= cells <= len(shares):
-        raise ConfigError("hfl", f"{cells} cells for {len(shares)} devices", hint="Give each cell a device")
     equal = rc.ElementSpec(WeightedMean, options={"weighting": "equal"})
     macro = {
         "coordinator": rc.RoleSpec(
@@ -94,10 +92,9 @@ def app(
         }
         for number, share in enumerate(shares, 1)
     }
-    ends = list(accumulate(len(part) for part in np.array_split(np.arange(len(shares)), cells)))
     members = {
-        f"cell{number}": {"devices": f"device[{start + 1}-{end}]/trainer"}
-        for number, (start, end) in enumerate(zip([0, *ends], ends, strict=False), 1)
+        f"cell{number}": {"devices": f"device[{first}-{last}]/trainer"}
+        for number, (first, last) in enumerate(divided(len(shares), cells), 1)
     }
     return rc.App(
         name="hfl",

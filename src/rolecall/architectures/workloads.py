@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import rolecall as rc
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 else:
     AnyModel = Any
 
-__all__ = ("AnyModel", "client_data", "federation", "model_element", "test_element")
+__all__ = ("AnyModel", "client_data", "divided", "federation", "model_element", "test_element")
 
 
 def model_element(model: AnyModel) -> rc.ElementSpec:
@@ -71,6 +72,14 @@ def test_element(data: str | Dataset | Sequence[Dataset], test: str | Dataset | 
 
 def _is_model(model: Any) -> bool:
     return all(hasattr(model, name) for name in ("fit", "evaluate", "parameters")) and not hasattr(model, "state_dict")
+
+
+def divided(devices: int, cells: int) -> list[tuple[int, int]]:
+    """Return the first and the last device (from 1) of each cell: in order, as evenly as can be."""
+    if not 1 <= cells <= devices:
+        raise ConfigError("hfl", f"{cells} cells for {devices} devices", hint="Give each cell a device")
+    ends = [devices * cell // cells for cell in range(cells + 1)]
+    return [(before + 1, end) for before, end in pairwise(ends)]
 
 
 def federation(
