@@ -53,3 +53,12 @@ def test_an_architecture_is_worth_more_than_its_nodes_alone(rolecall: Rolecall, 
     done = rolecall("demo", "hfl", "--seed", "7", "--runs-dir", tmp_path, "--format", "jsonl")
     assert done.last["accuracy"] >= max(0.75, done.last["solo"] + 0.25)
     assert done.last["consensus"] == 0.0 and done.last["architecture"] == "hfl"
+
+
+def test_as_many_nodes_as_asked_for_in_virtual_time(rolecall: Rolecall, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    options = ("--nodes", "4", "--rounds", "1", "--seed", "7", "--runs-dir", tmp_path, "--format", "jsonl")
+    local, simulated = (rolecall("demo", "fedavg", "--engine", engine, *options) for engine in ("local", "sim"))
+    assert (simulated.events[0]["engine"], simulated.events[0]["nodes"]) == ("sim", 5)
+    assert simulated.last["digest"] == local.last["digest"]
