@@ -33,6 +33,7 @@ from rolecall.sim.world import Place, World
 MESSAGE_BYTES = 1_000
 NEIGHBOURS = 4
 WARM_UP_ROUNDS = 3
+TOGETHER = 200  # nodes that start at the same time
 
 DELIVERIES_MIN = 25_000
 NODE_KB_MAX = 50
@@ -117,7 +118,8 @@ async def populated(world: World, nodes: int) -> list[RoleInstance]:
         options = NodeOptions(relationships={"others": Target(tuple(graph[name]))})
         place = Place(name=role.home, options=options, hostings=[Hosting(id=role, role_class=Neighbour)])
         roles += (await world.open(place)).host({})
-    await asyncio.wait([world.loop.create_task(world.start(role)) for role in roles])  # at once: heartbeats go on
+    for begin in range(0, nodes, TOGETHER):  # one by one, heartbeats would take longer than all the rest
+        await asyncio.wait([world.loop.create_task(world.start(role)) for role in roles[begin : begin + TOGETHER]])
     return roles
 
 
