@@ -66,7 +66,7 @@ class Joiner:
         await self.management.join("client3")
         with pytest.raises(ConfigError, match="node 'client3': it is there already"):
             await self.management.join("client3")
-        with pytest.raises(ConfigError, match="no such node. Did you mean 'client3'"):
+        with pytest.raises(ConfigError, match=r"no such node\. Did you mean 'client3'"):
             await self.management.join("client4")
 
 
