@@ -94,6 +94,11 @@ class VirtualLoop(Refusing):
         """Return the time of the world, in seconds since it began."""
         return self._now_s
 
+    @property
+    def timers(self) -> int:
+        """How many timers have been set that have neither gone off nor been cancelled."""
+        return sum(not timer.cancelled() for _, _, timer in self._timers)
+
     def skew(self, node: str, offset_s: float, rate: float = 1.0) -> None:
         """Set the clock of a node forward (or back), and have it run at another rate from now on."""
         clock = self._clocks.get(node, NodeClock())
