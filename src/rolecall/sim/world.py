@@ -372,7 +372,7 @@ class World:
     def crash(self, node: str, *, how: CutKind = "silence") -> None:
         """End a node as if its power failed; with `reset`, as if only its process did, which others see at once."""
         life = self.life(node)
-        if not life.alive:
+        if not life.alive or self._closing:
             return
         self.note(node, "crash", how=how)
         self._kept[node] = life.snapshots()
@@ -395,6 +395,8 @@ class World:
 
     def restart(self, node: str, *, state: StateKind = "none") -> None:
         """Start a node again, after a crash if it has not crashed already: with the state of its roles, or without."""
+        if self._closing:
+            return
         if self.life(node).alive:
             self.crash(node)
         self._spawn(self._restart(self.life(node), state), f"restart {node}")
