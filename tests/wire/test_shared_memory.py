@@ -359,6 +359,25 @@ async def test_what_was_on_its_way_goes_over_the_connection_when_the_lane_breaks
     assert all(payload[1] == bytes([i]) * 400_000 for i, (_, payload) in enumerate(b.received[:12]))
 
 
+async def test_a_link_that_has_ended_holds_no_memory_by_what_it_would_have_sent(linked: Any) -> None:
+    async with linked() as net:
+        a, b, proxy = await pair(net)
+        link, lane = a.link("b"), a.link("b").lane
+        link.send(put(0), [b"head", bytes(BIG)])
+        while not lane.leases:  # noqa: ASYNC110 - before the other side has read anything
+            await asyncio.sleep(0)
+        lane.give_up("a test breaks it")
+        proxy.cut()
+        while link.session.statistics.connections < 2:  # noqa: ASYNC110 - it is cut into pieces then, views of it
+            await asyncio.sleep(0)
+        link.close("over")
+        await net.until(lambda: b.lost)
+        b.received.clear()
+        gc.collect()
+        assert mappings() == a.exchange.shared_memory.pool.segments == 0
+        assert link.lost and lane.lost
+
+
 @pytest.mark.parametrize("seed", range(4))
 async def test_whatever_happens_all_arrives_once_in_order_and_stays_what_it_is(linked: Any, seed: int) -> None:
     chance = random.Random(seed)

@@ -108,12 +108,16 @@ class BulkLane(Lane):
         return arrived
 
     def let_go(self) -> None:
-        """Hold no shared memory any more: the link has ended."""
+        """Drop everything: the link has ended, and who still has it must not keep shared memory by it."""
         for parcel in self._uncut:
             parcel.let_go()
         for entry in (*self.flying, *self.waiting):
             if entry.parcel is not None:
                 entry.parcel.let_go()
+        self._uncut, self.flying, self.waiting = [], [], []  # among them pieces that are views of a segment
+        self._parcel, self._cutting = None, iter(())
+        self.uncut_bytes = self.flying_bytes = self.waiting_bytes = 0
+        self.flows.clear()
 
     def rewind(self) -> int:
         """Have everything sent again, by the connection where there is no shared memory any more."""

@@ -147,7 +147,7 @@ class Outbox:
         return self._bulk.withdraw(("call", call_id))
 
     def let_go(self) -> None:
-        """Hold no shared memory any more: nothing will be sent."""
+        """Drop what is large, and with it all shared memory: nothing will be sent."""
         self._bulk.let_go()
 
     # ------------------------------------------------------------------------------------------------ emptying

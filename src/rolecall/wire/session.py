@@ -89,7 +89,7 @@ class Session:
         self._outbox.lane = self._inbox.lane = lane
 
     def let_go(self) -> None:
-        """Hold no shared memory any more; nothing may be sent from now on."""
+        """Drop what is large, and with it all shared memory; nothing may be sent from now on."""
         self._outbox.let_go()
 
     # ------------------------------------------------------------------------------------------------- sending
