@@ -52,8 +52,8 @@ class Invocation:
     """
 
     __slots__ = (
-        "admission", "args", "attempts", "begun", "bytes", "call_id", "caller", "cancel_asked", "deadline",
-        "dispatcher", "ended", "frozen", "future", "items", "kwargs", "number", "on_ended", "parent", "reports",
+        "_key", "admission", "args", "attempts", "begun", "bytes", "call_id", "caller", "cancel_asked", "deadline",
+        "dispatcher", "ended", "frozen", "future", "items", "kwargs", "on_ended", "parent", "reports",
         "state", "worker",
     )  # fmt: skip
 
@@ -71,7 +71,7 @@ class Invocation:
         self.dispatcher, self.caller, self.args, self.kwargs = dispatcher, caller, args, kwargs
         self.future, self.parent, self.deadline = future, parent, deadline
         self.state = NEW
-        self.number = 0
+        self._key: str | None = None
         self.bytes = 0
         self.attempts = self.call_id = 0
         self.begun = False  # with somebody who is lost
@@ -92,10 +92,10 @@ class Invocation:
     @property
     def key(self) -> str:
         """What tells it from every other call on any node."""
-        node = self.dispatcher.instance.node
-        if self.number == 0:
-            self.number = node.next_number()
-        return f"{node.name}:{node.incarnation:x}:{self.number} {self.where}"
+        if self._key is None:
+            node = self.dispatcher.instance.node
+            self._key = f"{node.name}:{node.incarnation:x}:{node.next_number()} {self.where}"
+        return self._key
 
     def report(self, progress: Any) -> None:
         """Pass on a progress report, from whatever thread."""

@@ -348,7 +348,7 @@ class Worker:
         return True
 
     async def _rest(self) -> None:
-        self._alarm = asyncio.get_running_loop().create_future()
+        self._alarm = self.dispatcher.instance.node.loop.create_future()
         self.dispatcher.idle.append(self)
         await self._alarm
 

@@ -61,8 +61,9 @@ class Inbound:
             self._send(f.Full(frame.id))
             return
         promised = line.redeem()
+        caller = RoleId(frame.caller)
         try:
-            dispatcher = self._dispatcher(frame)
+            dispatcher = self._dispatcher(caller, frame)
             if frame.remaining_s is not None and frame.remaining_s <= 0:
                 self._send(f.Cancelled(frame.id))
             elif promised is None and self._must_wait(dispatcher, frame, segments):
@@ -71,7 +72,7 @@ class Inbound:
                 dispatcher.when_room(size, partial(self._promise, dispatcher, frame, line, size))
                 return
             else:
-                self._submit(dispatcher, frame, segments, promised=promised is not None)
+                self._submit(dispatcher, caller, frame, segments, promised=promised is not None)
         except RolecallError as error:
             self._send(f.Failed(frame.id, to_wire(error, f"{frame.to}.{frame.channel}")))
         if promised is not None:
@@ -91,20 +92,27 @@ class Inbound:
         if invocation is not None and isinstance(invocation.items, _WireItems):
             invocation.items.grant(count)
 
-    def _dispatcher(self, frame: f.Call) -> Dispatcher:
-        caller, to = RoleId(frame.caller), RoleId(frame.to)
-        self._require_bound(caller, f"{to}.{frame.channel}")
-        found = self._network.node.local_dispatcher(to, frame.channel)
+    def _dispatcher(self, caller: RoleId, frame: f.Call) -> Dispatcher:
+        self._require_bound(caller, frame.to, frame.channel)
+        found = self._network.node.local_dispatcher(RoleId(frame.to), frame.channel)
         found.instance.require_allowed(caller, frame.channel)
         return found
 
-    def _submit(self, dispatcher: Dispatcher, frame: f.Call, segments: Sequence[memoryview], *, promised: bool) -> None:
+    def _submit(
+        self,
+        dispatcher: Dispatcher,
+        caller: RoleId,
+        frame: f.Call,
+        segments: Sequence[memoryview],
+        *,
+        promised: bool,
+    ) -> None:
         args, kwargs = ArgsCodec.of(dispatcher.signature).decode(segments)
-        future = asyncio.get_running_loop().create_future()
+        future = self._network.node.loop.create_future()
         deadline = inf if frame.remaining_s is None else anyio.current_time() + frame.remaining_s
         invocation = Invocation(
             dispatcher,
-            RoleId(frame.caller),
+            caller,
             args,
             kwargs,
             future=future,
@@ -188,7 +196,7 @@ class Inbound:
 
     def _put(self, frame: f.Put, segments: Sequence[memoryview], line: InLine, *, promised: bool) -> bool:
         caller, to = RoleId(frame.caller), RoleId(frame.to)
-        self._require_bound(caller, f"{to}.{frame.inbox}")
+        self._require_bound(caller, to, frame.inbox)
         end = self._network.node.local_inbox(to, frame.inbox)
         if not segments:  # its sender has left, and the line goes on
             return True
@@ -205,7 +213,7 @@ class Inbound:
         """Send the events of a topic to the peer from now on."""
         role = RoleId(frame.to)
         try:
-            self._require_bound(RoleId(frame.subscriber), f"{role}.{frame.topic}")
+            self._require_bound(RoleId(frame.subscriber), role, frame.topic)
             topic = self._network.node.local_topic(role, frame.topic)
             sink = WireSink(self._network, self._peer, frame)
             topic.attach(sink, sink.condition)
@@ -233,11 +241,15 @@ class Inbound:
     # ------------------------------------------------------------------------------------------ both
 
     def _line(self, caller: str, to: str, name: str) -> InLine:
-        return self._lines.setdefault((caller, to, name), InLine())
+        line = self._lines.get((caller, to, name))
+        if line is None:
+            line = self._lines[caller, to, name] = InLine()
+        return line
 
-    def _require_bound(self, caller: RoleId, where: str) -> None:
+    def _require_bound(self, caller: RoleId, to: str, name: str) -> None:
         """Raise unless the peer holds the role it speaks for."""
         if not self._network.speaks_for(self._peer, caller):
+            where = f"{to}.{name}"
             self._network.node.audit("deny", who=self._peer, channel=where, why=f"it does not hold {caller}")
             raise NotAllowed(f"{caller} (through node {self._peer})", where, "roles of that node")
 
@@ -247,7 +259,7 @@ class Inbound:
 
 
 def _bytes_of(segments: Sequence[memoryview]) -> int:
-    return sum(len(segment) for segment in segments)
+    return len(segments[0]) if len(segments) == 1 else sum(map(len, segments))
 
 
 def _chain(keys: list[str]) -> Handling | None:

@@ -401,7 +401,7 @@ class RoleInstance:
         dispatcher.signature.check(args, kwargs)
         if dispatcher.options.allow is not None:
             self._require_allowed(dispatcher)
-        future = asyncio.get_running_loop().create_future()
+        future = self.node.loop.create_future()
         invocation = Invocation(dispatcher, self.id, args, kwargs, future=future, parent=parent, deadline=deadline)
         invocation.reports, invocation.items = reports, items
         if instance.node.checker is not None:

@@ -92,9 +92,9 @@ class Node:
         self.closing = Signal()
         self.incarnation = secrets.randbits(63)
         self.network: Network | None = None
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self.opened_s = self._loop.time()
+        self.opened_s = self.loop.time()
         self.began_s = self.opened_s if began_s is None else began_s
         self._native = native
         self._tasks = anyio.create_task_group()
@@ -300,14 +300,14 @@ class Node:
     @property
     def time_s(self) -> float:
         """Seconds since the run began (or the node, where nobody said when that was)."""
-        return self._loop.time() - self.began_s
+        return self.loop.time() - self.began_s
 
     def on_loop(self, function: Callable[..., None], *args: Any) -> None:
         """Call a function on the event loop: now where this is its thread, else soon."""
         if threading.get_ident() == self._thread:
             function(*args)
-        elif not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(function, *args)
+        elif not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(function, *args)
 
     def status_changed(self, change: StatusChange) -> None:
         """Publish a change of status, through the native role and to the observers."""

@@ -116,6 +116,7 @@ class RemoteChannel:
         self._lines: dict[RoleId, OutLine[Invocation]] = {}
         self._under_way: dict[int, tuple[Invocation, int]] = {}
         self._segments: dict[Invocation, list[Segment]] = {}
+        self._patience: dict[Invocation, asyncio.TimerHandle] = {}  # for those to be sent again
 
     # ------------------------------------------------------------------------------------------ sending
 
@@ -137,7 +138,10 @@ class RemoteChannel:
 
     def forget(self, invocation: Invocation) -> None:
         """Drop a message that is kept here; one that has a number is sent empty, since the other side counts."""
-        if self._line(invocation.caller).forget(invocation):
+        if invocation in self._patience:
+            self._patience.pop(invocation).cancel()
+            self.instance.network.not_bound(self.instance.id, invocation)
+        elif self._line(invocation.caller).forget(invocation):
             self._segments.pop(invocation, None)
         else:
             self._segments[invocation] = []
@@ -170,9 +174,9 @@ class RemoteChannel:
             invocation.items.on_read = lambda: self._grant(number)
         frame = Call(
             id=number,
-            to=self.instance.id,
+            to=str(self.instance.id),  # exactly a str, which takes no detour when it is encoded
             channel=self.name,
-            caller=invocation.caller,
+            caller=str(invocation.caller),
             order=order,
             remaining_s=-1.0 if given_up else _remaining_s(invocation.deadline),
             chain=chain_keys(invocation.parent),
@@ -314,20 +318,19 @@ class RemoteChannel:
         invocation.attempts += 1
         invocation.begun = invocation.begun or invocation.state == RUNNING
         invocation.state = PARKED
-        patience = asyncio.get_running_loop().call_later(REPEAT_WITHIN_S, self._expire, invocation, why)
-        go_on = partial(self._repeat, invocation, segments, patience)
-        self.instance.network.when_bound(self.instance.id, invocation, go_on)
+        loop = asyncio.get_running_loop()
+        self._patience[invocation] = loop.call_later(REPEAT_WITHIN_S, self._expire, invocation, why)
+        self.instance.network.when_bound(self.instance.id, invocation, partial(self._repeat, invocation, segments))
 
     def _expire(self, invocation: Invocation, why: str) -> None:
+        del self._patience[invocation]
         self.instance.network.not_bound(self.instance.id, invocation)
         if invocation.state != ENDED:
             invocation.lose(f"{why}, and it did not come back within {REPEAT_WITHIN_S:g} s", NodeLost)
 
-    def _repeat(
-        self, invocation: Invocation, segments: list[Segment], patience: asyncio.TimerHandle, remote: RemoteRole
-    ) -> None:
+    def _repeat(self, invocation: Invocation, segments: list[Segment], remote: RemoteRole) -> None:
         """Send a message again, to the next life of the role, unless it has ended meanwhile."""
-        patience.cancel()
+        self._patience.pop(invocation).cancel()
         if invocation.state == ENDED:
             return
         channel = remote.channel(*self._declared)
