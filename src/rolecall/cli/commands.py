@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from rolecall.cli import certs, data, demo, doctor, manage, node, replay, run, shell
+from rolecall.cli import certs, compare, data, demo, doctor, manage, node, replay, run, shell
 from rolecall.cli.exit_codes import SHORT, ExitCode
 from rolecall.cli.failures import tell
 from rolecall.observe.events import EventStream
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("run")(run.run)
+app.command("compare")(compare.compare)
 app.command("replay")(replay.replay)
 app.command("node")(node.node)
 for _command in (manage.ps, manage.status, manage.logs, manage.call, manage.assign, manage.stop, shell.shell):

@@ -19,7 +19,7 @@ from rolecall.learn import Dataset, Scorable, Trainable
 from rolecall.runtime.elements import ElementSource, built
 from rolecall.runtime.instance import Hosting
 
-__all__ = ("Outcome", "models", "outcome", "samples_trained")
+__all__ = ("Outcome", "models", "models_in", "outcome", "samples_trained")
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +59,7 @@ def outcome(history: History) -> Outcome:
 def models(history: History) -> Iterator[Tensors]:
     """Yield the model of each role that holds one, in order of their names."""
     for role in sorted(history.states):
-        yield from _models_in(history.states[role])
+        yield from models_in(history.states[role])
 
 
 def samples_trained(history: History) -> dict[RoleId, int]:
@@ -71,7 +71,7 @@ def samples_trained(history: History) -> dict[RoleId, int]:
     return counts
 
 
-def _models_in(state: Any) -> Iterator[Tensors]:
+def models_in(state: Any) -> Iterator[Tensors]:
     """Yield the field `params` of a state; the states of a role and its extensions are fields of one struct."""
     parts = [state, *(getattr(state, name) for name in getattr(state, "__struct_fields__", ()))]
     for part in parts:

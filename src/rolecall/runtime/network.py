@@ -38,6 +38,8 @@ _ANSWERS: dict[type, str] = {
 """What takes an answer, at those who can be answered so."""
 _CAN_WAIT = frozenset({f.Call, f.Put, f.Event, f.Item, f.Progress, f.Reply})
 """What those who send it keep while the link has no room, or do without."""
+_MESSAGES = frozenset({*_CAN_WAIT, f.Failed})
+"""What roles say to each other; the rest keeps that going."""
 
 
 class Wire(Protocol):
@@ -70,6 +72,10 @@ class Network:
     def __init__(self, node: Node, reach: Callable[[str], bool] = lambda peer: False) -> None:
         self.node, self._reach = node, reach
         self.roles: dict[RoleId, RemoteRole] = {}
+        self.sent_messages = 0
+        """How many messages of roles have gone to other nodes: calls, results, events and so on."""
+        self.sent_bytes = 0
+        """The bytes of arguments, results and events in them; compression and headers are left out."""
         self._links: dict[str, Wire] = {}
         self._inbound: dict[str, Inbound] = {}
         self._unlinked: dict[str, _Waiting] = {}
@@ -171,6 +177,11 @@ class Network:
         elif self._reach(peer):
             self._unlinked[peer] = _Waiting(peer)
             self._unlinked[peer].add(frame, segments)
+        else:
+            return
+        if type(frame) in _MESSAGES:
+            self.sent_messages += 1
+            self.sent_bytes += sum(map(len, segments))
 
     def when_room(self, peer: str, go_on: Callable[[], None]) -> None:
         """Call a function once, when there is room again for a node; never, if that is lost before."""
