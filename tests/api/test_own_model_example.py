@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ HERE = Path(__file__).parents[2] / "examples" / "own-model-and-data"
 
 @pytest.fixture
 def own(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
-    monkeypatch.syspath_prepend(HERE)
+    monkeypatch.setattr(sys, "path", [str(HERE), *sys.path])
     return importlib.import_module("own_model"), importlib.import_module("own_data")
 
 
