@@ -80,7 +80,8 @@ async def running(
     async with rc.simulation(app(**shape), seam=seam, swarm_s=ACTIVE_S, spare=spare, **options) as sim:
         yield sim
         await sim.finished()
-        await require_idle(sim)
+        if not shape.get("readers"):  # a subscription is answered as long as it lasts
+            await require_idle(sim)
     await require_nothing_left(sim)
 
 
@@ -93,7 +94,7 @@ async def run(scripts: dict[str, Script], **options: Any) -> None:
 async def require_idle(sim: Any) -> None:
     """Raise unless, some seconds after the end of all scripts, nobody waits for anybody."""
     with anyio.move_on_after(40):  # for a call of an idempotent channel somebody waits 30 s
-        while sim.world.explain():
+        while sim.world.explain():  # noqa: ASYNC110 - time is virtual
             await anyio.sleep(0.5)
     assert sim.world.explain() == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import anyio
@@ -72,5 +73,5 @@ async def test_a_channel_is_busy_until_its_handler_has_stopped(sim_seed: int, se
     await run({"a": script, "c": script}, seam=seam, faults=CUTS)
     assert all(late_s <= CANCEL_S + NEAR_S for late_s in gave_up)
     handlings = LEDGER.of("linger")
-    for before, after in zip(handlings, handlings[1:], strict=False):
+    for before, after in itertools.pairwise(handlings):
         assert before.ended_s is not None and before.ended_s <= after.begun_s

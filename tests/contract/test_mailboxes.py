@@ -1,4 +1,4 @@
-"""Back-pressure: every mailbox is bounded, in messages and in bytes; when it is full its `overflow` says what happens."""
+"""Back-pressure: every mailbox is bounded, in messages and bytes; `overflow` says what happens when it is full."""
 
 from __future__ import annotations
 

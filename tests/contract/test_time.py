@@ -89,8 +89,7 @@ async def test_what_is_started_inherits_neither_deadline_nor_cancellation(sim_se
             with anyio.move_on_after(load.choice((0.01, 0.1, 1.5))):
                 handles.append(await me.called.train.start(str(me.id), n, 0.3))
                 await anyio.sleep_forever()
-        for handle in handles:
-            results.append(await handle)
+        results.extend([await handle for handle in handles])
 
     await run({"a": script}, callers="a", seam=seam, faults=CUTS)
     done = [each for each in LEDGER.of("train") if each.fate == "done"]
