@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 from msgspec import structs
@@ -201,6 +202,53 @@ def test_a_client_that_is_gone_is_an_error_by_name_or_left_out_by_quorum(
         rc.run_sync(with_trainer(small(net, shards), "client2", Leaving))
     history = rc.run_sync(with_trainer(small(net, shards, quorum=0.75), "client2", Leaving))
     assert [m.values["clients"] for m in history.metrics if "clients" in m.values] == [3, 3]
+
+
+class Going(rc.Role):
+    @rc.service
+    async def go(self) -> None:
+        self.leave()
+
+
+class GoingTrainer(Going, fedavg.Trainer): ...
+
+
+class GoingGradientTrainer(Going, GradientTrainer): ...
+
+
+class Dismissing(fedavg.RandomSelector):
+    """Has the second client leave once it is chosen."""
+
+    trainers: rc.Group[Going] = rc.many()
+
+    async def setup(self) -> None:
+        self.gone = anyio.Event()
+
+    @trainers.on_leave
+    async def note(self, trainer: rc.RoleId) -> None:
+        self.gone.set()
+
+    @rc.service
+    async def select(self, round: int, clients: list[rc.RoleId]) -> list[rc.RoleId]:
+        chosen = await super().select(round, clients)
+        if round == 2:
+            await self.trainers.at(1).go()
+            await self.gone.wait()
+        return chosen
+
+
+@pytest.mark.parametrize(("build", "trainer"), [(fedavg.app, GoingTrainer), (fedsgd.app, GoingGradientTrainer)])
+def test_a_client_that_leaves_once_it_is_chosen_is_not_asked(
+    net: Any, shards: list[tuple[Any, Any]], build: Any, trainer: type[rc.Role]
+) -> None:
+    app = build(net, data(shards), rounds=3, seed=7)
+    roles = {
+        node: {name: structs.replace(spec, class_=trainer) if name == "trainer" else spec for name, spec in its.items()}
+        for node, its in app.roles.items()
+    }
+    roles["server"]["selector"] = structs.replace(roles["server"]["selector"], class_=Dismissing)
+    history = rc.run_sync(structs.replace(app, roles=roles))
+    assert [m.values["clients"] for m in history.metrics if "clients" in m.values] == [4, 3, 3]
 
 
 def test_fedprox_says_which_models_it_takes() -> None:

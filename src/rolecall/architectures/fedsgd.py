@@ -37,8 +37,9 @@ class Coordinator(RoundCoordinator):
 
     async def round(self, round: int, params: Tensors) -> Tensors:
         """Select, compute gradients, step."""
-        chosen = self.trainers.only(await self.selector.select(round, list(self.trainers)))
-        patient = chosen.within(quorum=float(self.quorum), deadline_s=self.deadline_s)
+        chosen = await self.selector.select(round, list(self.trainers))
+        there = self.trainers.only([who for who in chosen if who in self.trainers])  # some may have left
+        patient = there.within(quorum=float(self.quorum), deadline_s=self.deadline_s)
         gradients = await patient.call(GradientTrainer.gradient, params, round)
         params = await self.aggregator.apply(dict(gradients.items()), params)
         losses = [gradient.loss for gradient in gradients.values()]
