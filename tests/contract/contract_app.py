@@ -46,7 +46,7 @@ def app(callers: str = "ac", called: str = "b", readers: str = "") -> rc.App:
         for node in names:
             roles.setdefault(node, {})[name] = rc.RoleSpec(class_=role)
     relationships: dict[str, dict[str, Any]] = {
-        node: {"called": f"{called[0]}/called", "group": "*/called"} for node in callers
+        node: {"called": f"{called[0]}/called", "group": "*/called", "peers": "*/caller"} for node in callers
     }
     for node in called:
         relationships.setdefault(node, {})["further"] = f"{called[-1]}/called"
@@ -71,16 +71,21 @@ async def running(
     seam: Any = "fast",
     faults: str | Swarm | Schedule | None = None,
     spare: Iterable[str] = (),
+    wait: bool = True,
     **shape: str,
 ) -> AsyncIterator[Any]:
-    """Run scripts in the callers of the nodes they are for; afterwards see that nothing is left of it."""
+    """Run scripts in the callers of the nodes they are for; afterwards see that nothing is left of it.
+
+    Unless told not to `wait`, see before that all of them have ended, and nobody waits for anybody.
+    """
     LEDGER.clear()
     LEDGER.scripts = {f"{node}/caller": script for node, script in scripts.items()}
     options: dict[str, Any] = {"faults": faults} if isinstance(faults, Schedule) else {"swarm": faults}
     async with rc.simulation(app(**shape), seam=seam, swarm_s=ACTIVE_S, spare=spare, **options) as sim:
         yield sim
-        await sim.finished()
-        if not shape.get("readers"):  # a subscription is answered as long as it lasts
+        if wait:
+            await sim.finished()
+        if wait and not shape.get("readers"):  # a subscription is answered as long as it lasts
             await require_idle(sim)
     await require_nothing_left(sim)
 
@@ -109,7 +114,7 @@ async def require_nothing_left(sim: Any) -> None:
         "tasks": [f"{task.get_name()}: {task.get_coro()}" for task in asyncio.all_tasks() if task is not own],
         "connections": [f"{connection.a} - {connection.b}" for connection in sim.world.courier.connections],
         "links": [link for life in lives for link in life.links.exchange.links.items()],
-        "timers": [repr(timer) for _, _, timer in loop._timers if not timer.cancelled()],
+        "timers": [repr(timer) for _, _, timer, *_ in loop._timers if not timer.cancelled()],
     }
     assert not any(left.values()), left
 

@@ -118,12 +118,15 @@ class Called(rc.Role):
 
     @rc.service(concurrent=True)
     async def relay(self, caller: str, n: int, work_s: float) -> int:
-        LEDGER.begin(self, "relay", caller, n)
-        return await self.further.many(caller, n, work_s)
+        handling = LEDGER.begin(self, "relay", caller, n)
+        try:
+            return await self.further.many(caller, n, work_s)
+        finally:
+            handling.ended_s, handling.fate = now_s(), "over"
 
     @rc.service
     async def fail(self, caller: str, n: int) -> int:
-        LEDGER.begin(self, "fail", caller, n)
+        await self._work("fail", caller, n, 0.0)
         raise LookupError(f"there is no {n}")
 
     # ------------------------------------------------------------------------------------------ small mailboxes
@@ -162,6 +165,10 @@ class Called(rc.Role):
         try:
             for item in range(items):
                 yield item
+            handling.fate = "done"
+        except BaseException:
+            handling.fate = "stopped"
+            raise
         finally:
             handling.ended_s = now_s()
 
@@ -171,6 +178,7 @@ class Caller(rc.Role):
 
     called: Called = rc.one()
     group: rc.Group[Called] = rc.many()
+    peers: rc.Group[Caller] = rc.many()
     told = rc.Topic(Note)
 
     async def main(self) -> None:
