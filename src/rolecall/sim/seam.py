@@ -16,6 +16,7 @@ from typing import Final, cast
 import msgspec
 
 from rolecall.sim.courier import Connection, Courier, CutKind, Route
+from rolecall.sim.passing import Moment, Passing, Watcher, frames_of
 from rolecall.wire.addresses import format_address, parse_address
 from rolecall.wire.exchange import Exchange, ExchangeLimits
 from rolecall.wire.extensions import Segment
@@ -86,6 +87,8 @@ class MemoryPipe:
         views = [memoryview(segment if type(segment) is bytes else bytes(segment)) for segment in segments]
         self.sent_bytes += size
         self.flying_bytes += size
+        if self._seam.watchers and self._on_chunk is not None:
+            self._seam.watched("sent", self.node, self.remote, views)
         self._route.carry(size + OVERHEAD_BYTES, self._other._arrived, views, size)
 
     def _landed(self, size: int) -> None:
@@ -124,6 +127,9 @@ class MemoryPipe:
         except Malformed as error:
             self._dropped = True
             self._on_malformed(error)
+        else:
+            if self._seam.watchers:
+                self._seam.watched("arrived", self.remote, self.node, segments)
 
     async def receive(self) -> list[memoryview]:
         """Return the next chunk of the handshake; raise `PipeClosed` at the end, `LimitExceeded` for too much."""
@@ -247,6 +253,8 @@ class Seam:
 
     def __init__(self, courier: Courier) -> None:
         self.courier = courier
+        self.watchers: list[Watcher] = []
+        """Called with each frame, when it is about to be sent and when it has been taken."""
         self._exchanges: dict[str, Exchange] = {}
         self._serving: dict[asyncio.Task[None], str] = {}
         self._silent: set[str] = set()
@@ -278,6 +286,12 @@ class Seam:
                 task.cancel()
         if exchange is not None:
             exchange.abandon("the node has crashed")
+
+    def watched(self, moment: Moment, src: str, dst: str, chunk: Sequence[Segment]) -> None:
+        """Tell of the frames of a chunk."""
+        for frame in frames_of(chunk[0]):
+            for watcher in self.watchers:
+                watcher(Passing(moment, src, dst, frame))
 
     def exchange(self, name: str) -> Exchange | None:
         """Return the exchange of a node that can be reached."""
