@@ -31,6 +31,7 @@ from rolecall.sim.log import EventLog
 from rolecall.sim.loop import VirtualLoop
 from rolecall.sim.memory_net import MemoryNet
 from rolecall.sim.network import Network, Path
+from rolecall.sim.passing import Watcher
 from rolecall.sim.places import Directories, WorldDirectory
 from rolecall.sim.seam import Seam, address_of
 from rolecall.wire.exchange import ExchangeLimits
@@ -343,6 +344,15 @@ class World:
 
     def _packet(self, src: str, dst: str, size_bytes: int) -> None:
         self.log.packet(self.loop.now_s() - self.began_s, src, dst, size_bytes)
+
+    def watch(self, watcher: Watcher) -> None:
+        """Call a function with each frame, when a node is about to send it and when another has taken it.
+
+        So something can be made to happen at the very moment. It is for the seam `fast` only.
+        """
+        if self._seam is None:
+            raise ConfigError("watch", "the seam `grpc` carries bytes, and sees no frames", hint="Use the seam `fast`")
+        self._seam.watchers.append(watcher)
 
     def explain(self) -> list[str]:
         """Return who waits for what: handlers that have not ended, and calls without an answer."""
