@@ -7,7 +7,7 @@ import pytest
 
 from .conftest import Rolecall
 
-COMMANDS = ([], ["demo"], ["run"], ["data"], ["data", "list"], ["doctor"])
+COMMANDS = ([], ["demo"], ["run"], ["compare"], ["data"], ["data", "list"], ["doctor"])
 LOADED = """
 import sys
 import rolecall

@@ -170,6 +170,10 @@ async def test_the_first_message_makes_the_link() -> None:
         assert answers == [0, 1, 2]
         assert await client.server.echo(3) == 3
         assert nodes.reached == ["a"]
+        for node in (nodes.a, nodes.b):  # four calls, four replies, a number in each
+            network = node.network
+            assert network is not None and network.sent_messages == 4
+            assert 4 <= network.sent_bytes <= 4 * 20
 
 
 async def test_what_waits_for_a_link_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from rolecall.cli.options import DataDir, Debug, Format, FormatOption
 from rolecall.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rolecall.cli.contest import Contest
     from rolecall.fleet.contender import Workload
     from rolecall.observe.comparison import Amount, Entry
 
@@ -94,8 +95,17 @@ def compare(
         budget = max(1, round(rounds * share * dealt(work)))
         amount = Amount(budget=budget, every=-(-budget // points), test_samples=test_samples)
         entries = entries_of(names, sets or [], vary or [], seeds_of(seeds), work, amount)
-        stopped = Contest(entries, out, jobs, format, sys.stdout).hold()
-    raise typer.Exit(int(ExitCode.STOPPED if stopped else ExitCode.OK))
+        raise typer.Exit(int(_held(Contest(entries, out, jobs, format, sys.stdout))))
+
+
+def _held(contest: Contest) -> ExitCode:
+    from rolecall.cli.session import let_go
+
+    try:
+        return ExitCode.STOPPED if contest.hold() else ExitCode.OK
+    except BrokenPipeError:
+        let_go(sys.stdout)
+        return ExitCode.OUTPUT_CLOSED
 
 
 def entries_of(
@@ -142,7 +152,7 @@ def _variations(vary: Sequence[str]) -> list[tuple[str, ...]]:
     for text in vary:
         key, equals, values = text.partition("=")
         if not equals or not key or not values:
-            raise ConfigError(f"--vary {text}", "expected KEY=V1,V2,...", hint="As in --vary fraction=0.1,0.4")
+            raise ConfigError(f"--vary {text}", "expected KEY=V1,V2", hint="As in --vary fraction=0.1,0.4")
         ways.append([f"{key}={value}" for value in values.split(",")])
     return list(itertools.product(*ways))
 

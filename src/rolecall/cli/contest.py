@@ -13,7 +13,7 @@ import anyio
 from msgspec import structs
 
 from rolecall.cli.options import Format
-from rolecall.cli.side_by_side import EntrantFailed, run_all
+from rolecall.cli.side_by_side import run_all
 from rolecall.core.errors import MissingDependency
 from rolecall.observe.comparison import Entry, Result, Row, Store, rows
 from rolecall.observe.events import line_of
@@ -33,14 +33,19 @@ class Contest:
         self._interrupted = False
 
     def hold(self) -> bool:
-        """Run what is left to be run; return whether it was stopped before the end. Raises `EntrantFailed`."""
+        """Run what is left to be run; return whether it was stopped before the end.
+
+        Raises:
+            EntrantFailed: a run has failed; those that were done are kept.
+            BrokenPipeError: nobody reads what is shown any more.
+        """
         missing = [entry for entry in self._entries if self._store.find(entry) is None]
         self._done = len(self._entries) - len(missing)
         self._started()
         try:
             anyio.run(self._run, missing)
-        except* EntrantFailed as failed:
-            raise _first(failed) from None
+        except BaseExceptionGroup as group:
+            raise _first(group) from group
         results = [result for entry in self._entries if (result := self._store.find(entry)) is not None]
         self._finished(results)
         return self._interrupted
@@ -157,11 +162,9 @@ def _write_points(path: Path, results: Sequence[Result]) -> None:
                 writer.writerow((result.entry.label, result.entry.seed, *structs.astuple(point)))
 
 
-def _first(failed: BaseExceptionGroup[EntrantFailed]) -> EntrantFailed:
-    error: BaseException = failed
+def _first(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    assert isinstance(error, EntrantFailed)
     return error
 
 

@@ -107,6 +107,7 @@ class _Meter:
         self._budget, self._every, self._on_point = budget, every, on_point
         self._samples, self._due = 0, min(every, budget)
         self._over = anyio.Event()
+        self._failure: Exception | None = None
         self._simulation: Simulation
         self.points: list[Point] = []
         self.models = 0
@@ -122,18 +123,31 @@ class _Meter:
                 raise _Over
         except* _Over:
             pass
+        if self._failure is not None:
+            raise self._failure
 
     async def _ended(self, sim: Simulation) -> None:
         """Fail as the application does; whatever else ends it, ends it too early."""
-        await sim.finished()
-        raise ConfigError(self._name, f"it ended after {self._samples:,} of {self._budget:,} samples")
+        try:
+            await sim.finished()
+            early = f"it ended after {self._samples:,} of {self._budget:,} samples"
+            raise ConfigError(self._name, early, hint="Let it have more rounds")
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._failure = self._failure or error
+        self._over.set()
 
     def _record(self, record: Record) -> None:
         if not isinstance(record, Metric) or self._over.is_set():
             return
         if isinstance(trained := record.values.get("trained"), int):
             if self._samples >= self._due:
-                self._look()
+                try:
+                    self._look()
+                except Exception as error:  # not a fault of the role that has just reported
+                    self._fail(error)
             self._samples += trained
 
     def _look(self) -> None:
