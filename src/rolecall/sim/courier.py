@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextvars import Context
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 from rolecall.sim.network import Network, Pair
@@ -24,17 +25,27 @@ class Timeline(Protocol):
     def at(self, when_s: float, node: str | None, callback: Callable[..., Any], *args: Any) -> Any:
         """Have `callback(*args)` called at a time, as code of that node."""
 
+    def contexts(self, node: str) -> tuple[Context, Context]:
+        """Return the two contexts that all that arrives at a node runs in, the second as a daemon."""
+
+    def arrive_at(self, when_s: float, target: Any) -> None:
+        """Have `target.arrive()` called at a time, in one of `target.contexts`."""
+
 
 class Route:
     """One direction of a connection: a reliable pipe, in order, that may be cut."""
 
-    __slots__ = ("_attempt", "_courier", "_held", "_pair", "_timeline", "_under_way", "closed")
+    __slots__ = (
+        "_booked", "_courier", "_held", "_pair", "_stale", "_timeline", "_under_way", "closed", "contexts",
+    )  # fmt: skip
 
     def __init__(self, courier: Courier, pair: Pair) -> None:
         self._courier, self._pair, self._timeline = courier, pair, courier.timeline
         self._under_way: list[_Parcel] = []  # in order; short, so that its head is taken off quickly
         self._held = False
-        self._attempt = 0  # what set out before the last cut was noticed, has to set out again
+        self._booked = 0  # arrivals that are to come
+        self._stale = 0  # how many of them, the next ones, are of what has to set out again since a cut
+        self.contexts = courier.timeline.contexts(pair.dst)
         self.closed = False
         """Whether nothing arrives any more."""
 
@@ -47,11 +58,12 @@ class Route:
         """Have `callback(*args)` called, as code of the receiving node, when so many bytes have arrived."""
         if self.closed:
             return
+        pair, now_s = self._pair, self._timeline.now_s()
         if (tap := self._courier.tap) is not None:
-            tap(self._pair.src, self._pair.dst, size_bytes)
+            tap(now_s, pair.src, pair.dst, size_bytes)
         self._under_way.append((size_bytes, callback, args))
         if not self._held:
-            self._set_out(size_bytes)
+            self._set_out(size_bytes, now_s)
 
     def close(self) -> None:
         """Forget what is under way, and carry no more."""
@@ -65,18 +77,25 @@ class Route:
             return
         self._held = False
         self._courier.holding.pop(self, None)
+        now_s = self._timeline.now_s()
         for size_bytes, _, _ in self._under_way:
-            self._set_out(size_bytes)
+            self._set_out(size_bytes, now_s)
 
-    def _set_out(self, size_bytes: int) -> None:
-        at_s = self._pair.deliver_at(size_bytes, self._timeline.now_s())
+    def _set_out(self, size_bytes: int, now_s: float) -> None:
+        at_s = self._pair.deliver_at(size_bytes, now_s)
         if at_s is None:
             self._hold()
         else:
-            self._timeline.at(at_s, self._pair.dst, self._arrive, self._attempt)
+            self._booked += 1
+            self._timeline.arrive_at(at_s, self)
 
-    def _arrive(self, attempt: int) -> None:
-        if self.closed or attempt != self._attempt:
+    def arrive(self) -> None:
+        """Hand over the next chunk, unless it was cut off on its way; called by the timeline."""
+        self._booked -= 1
+        if self._stale:
+            self._stale -= 1
+            return
+        if self.closed:
             return
         if self._pair.cut:  # it was on its way when that happened
             self._hold()
@@ -86,7 +105,7 @@ class Route:
 
     def _hold(self) -> None:
         self._held = True
-        self._attempt += 1
+        self._stale = self._booked
         self._courier.holding[self] = None
 
 
@@ -129,8 +148,8 @@ class Courier:
         self.network, self.timeline = network, timeline
         self.connections: dict[Connection, None] = {}
         """Those there are, in the order in which they were made."""
-        self.tap: Callable[[str, str, int], None] | None = None
-        """Told of all that is sent: from whom, to whom, how many bytes."""
+        self.tap: Callable[[float, str, str, int], None] | None = None
+        """Told of all that is sent: when, from whom, to whom, how many bytes."""
         self.holding: dict[Route, None] = {}
         """The routes that hold something until they are healed."""
 

@@ -66,7 +66,11 @@ class EventLog:
 
     def packet(self, time_s: float, src: str, dst: str, size_bytes: int) -> None:
         """Take note that bytes were sent."""
-        self._hash.update(_PACKET.pack(time_s, self._number(src), self._number(dst), size_bytes))
+        numbers = self._numbers
+        from_, to = numbers.get(src), numbers.get(dst)
+        if from_ is None or to is None:
+            from_, to = self._number(src), self._number(dst)
+        self._hash.update(_PACKET.pack(time_s, from_, to, size_bytes))
         if self._trace:
             self.packets.append(Packet(time_s, src, dst, size_bytes))
 

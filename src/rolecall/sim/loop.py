@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextvars import Context
 from functools import partial
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeAlias
 
 from rolecall.core.place import HERE, context_of
 from rolecall.sim.clocks import NodeClock
@@ -32,10 +32,24 @@ _RECENT: Final = 1_000
 _PRUNE: Final = 1_000
 
 
+_Timed: TypeAlias = tuple[float, int, asyncio.TimerHandle] | tuple[float, int, "Arriving", bool]
+"""When, a number, and a timer, or what arrives then; if the latter, whether it does so as a daemon."""
+
+
 class _DaemonTimer(asyncio.TimerHandle):
     """A timer that does not keep the world alive."""
 
     __slots__ = ()
+
+
+class Arriving(Protocol):
+    """What is called again and again at times of the world, and needs no timer of its own for each."""
+
+    contexts: tuple[Context, Context]
+    """See `VirtualLoop.contexts`."""
+
+    def arrive(self) -> None:
+        """Do what is due."""
 
 
 class VirtualLoop(Refusing):
@@ -73,13 +87,14 @@ class VirtualLoop(Refusing):
         self._now_s = 0.0
         self._instant_steps, self._instant_began = instant_steps, 0
         self._recent: deque[asyncio.Handle] = deque(maxlen=_RECENT)
-        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._timers: list[_Timed] = []
         self._numbers = itertools.count()
         self._serious = self._cancelled_timers = 0
         self._task_steps, self._idle = 0, (0, 0.0)
         self._clocks: dict[str | None, NodeClock] = {}
         self._held: dict[str | None, list[asyncio.Handle]] = {}
         self._contexts: dict[str, Context] = {}
+        self._shared: dict[str, tuple[Context, Context]] = {}
         self._collector = Collector()
 
     # ------------------------------------------------------------------------------------------ time
@@ -97,7 +112,7 @@ class VirtualLoop(Refusing):
     @property
     def timers(self) -> int:
         """How many timers have been set that have neither gone off nor been cancelled."""
-        return sum(not timer.cancelled() for _, _, timer in self._timers)
+        return sum(not _is_cancelled(entry) for entry in self._timers)
 
     def skew(self, node: str, offset_s: float, rate: float = 1.0) -> None:
         """Set the clock of a node forward (or back), and have it run at another rate from now on."""
@@ -140,6 +155,21 @@ class VirtualLoop(Refusing):
             made.run(DAEMON.set, True)
         return made
 
+    def contexts(self, node: str) -> tuple[Context, Context]:
+        """Return the two contexts of a node that all that arrives there runs in, the second as a daemon."""
+        found = self._shared.get(node)
+        if found is None:
+            found = self._shared[node] = (context_of(node), context_of(node))
+            found[1].run(DAEMON.set, True)
+        return found
+
+    def arrive_at(self, when_s: float, target: Arriving) -> None:
+        """Have something arrive at a time of the world; unlike a timer this cannot be taken back."""
+        is_daemon = DAEMON.get()
+        if not is_daemon:
+            self._serious += 1
+        heapq.heappush(self._timers, (when_s, next(self._numbers), target, is_daemon))
+
     def _schedule(
         self, when_s: float, shown_s: float, callback: Callable[..., Any], args: Sequence[Any], context: Context | None
     ) -> asyncio.TimerHandle:
@@ -159,7 +189,7 @@ class VirtualLoop(Refusing):
             self._forget(timer)
             self._cancelled_timers += 1
             if self._cancelled_timers > _PRUNE and self._cancelled_timers > len(self._timers) // 2:
-                self._timers = [entry for entry in self._timers if not entry[2].cancelled()]
+                self._timers = [entry for entry in self._timers if not _is_cancelled(entry)]
                 heapq.heapify(self._timers)
                 self._cancelled_timers = 0
 
@@ -194,7 +224,10 @@ class VirtualLoop(Refusing):
         ready = self._ready
         if not ready and not self._stopping:  # type: ignore[attr-defined]
             self._advance()
-        self._take_due()
+            if not ready and self._arrived_alone():
+                return
+        if self._timers and self._timers[0][0] <= self._now_s:
+            self._take_due()
         if len(ready) == 1:  # most often, where latencies differ
             self._run_one(ready.popleft())
         else:
@@ -203,9 +236,28 @@ class VirtualLoop(Refusing):
             self._instant_began = self.steps
             raise Endless(self._now_s, steps, self._busiest())
 
+    def _arrived_alone(self) -> bool:
+        """Run what arrives now at once, if nothing else is due; return whether that was so."""
+        timers, now_s = self._timers, self._now_s
+        entry = timers[0]
+        if len(entry) == 3 or self._held or any(other[0] <= now_s for other in timers[1:3]):
+            return False
+        heapq.heappop(timers)
+        _, _, target, is_daemon = entry
+        if not is_daemon:
+            self._serious -= 1
+        self.steps += 1
+        try:
+            target.contexts[is_daemon].run(target.arrive)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self.call_exception_handler({"message": f"something failed as it arrived: {target!r}", "exception": error})
+        return True
+
     def _run_one(self, handle: asyncio.Handle) -> None:
-        self._task_steps += task_of(handle) is not None
         if not handle._cancelled:
+            self._task_steps += task_of(handle) is not None
             self._run(handle)
 
     def _run_all(self, ready: deque[asyncio.Handle]) -> None:
@@ -244,7 +296,13 @@ class VirtualLoop(Refusing):
     def _take_due(self) -> None:
         timers, now_s = self._timers, self._now_s
         while timers and timers[0][0] <= now_s:
-            timer = heapq.heappop(timers)[2]
+            entry = heapq.heappop(timers)
+            if len(entry) == 4:
+                _, _, target, is_daemon = entry
+                self._serious -= not is_daemon
+                self._ready.append(asyncio.Handle(target.arrive, (), self, target.contexts[is_daemon]))
+                continue
+            timer = entry[2]
             if timer._cancelled:
                 self._cancelled_timers -= 1
                 continue
@@ -260,7 +318,7 @@ class VirtualLoop(Refusing):
         if self._ready:
             return
         timers = self._timers
-        while timers and timers[0][2].cancelled():
+        while timers and _is_cancelled(timers[0]):
             heapq.heappop(timers)
             self._cancelled_timers -= 1
         if self._serious or self._idle[0] != self._task_steps:
@@ -322,6 +380,10 @@ class VirtualLoop(Refusing):
         if self.network is None:
             refuse(what, "There is no network here: use `rc.simulation(...)`, or set one up with sim.memory_net")
         return self.network
+
+
+def _is_cancelled(entry: _Timed) -> bool:
+    return len(entry) == 3 and entry[2]._cancelled
 
 
 def _refuse_sockets(options: dict[str, Any]) -> None:

@@ -135,14 +135,18 @@ class Pair:
     @property
     def cut(self) -> bool:
         """Whether nothing gets through at the moment."""
-        network = self._network
-        if self._version != network.version:
-            self._version, self._cut = network.version, network.severed(self.src, self.dst)
+        if self._version != self._network.version:
+            self._look()
         return self._cut
+
+    def _look(self) -> None:
+        self._version, self._cut = self._network.version, self._network.severed(self.src, self.dst)
 
     def deliver_at(self, size_bytes: int, now_s: float) -> float | None:
         """Return when what is sent now arrives, never before what was sent earlier; None while the way is cut."""
-        if self.cut:
+        if self._version != self._network.version:
+            self._look()
+        if self._cut:
             return None
         at_s = now_s + self.latency_s
         if self._up is not None or self._queue is not None or self._down is not None:

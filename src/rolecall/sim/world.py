@@ -342,8 +342,8 @@ class World:
         if life.alive and not self._closing:
             self.note(life.name, "lost", peer=peer, why=why)
 
-    def _packet(self, src: str, dst: str, size_bytes: int) -> None:
-        self.log.packet(self.loop.now_s() - self.began_s, src, dst, size_bytes)
+    def _packet(self, now_s: float, src: str, dst: str, size_bytes: int) -> None:
+        self.log.packet(now_s - self.began_s, src, dst, size_bytes)
 
     def watch(self, watcher: Watcher) -> None:
         """Call a function with each frame, when a node is about to send it and when another has taken it.
