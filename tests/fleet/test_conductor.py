@@ -333,7 +333,7 @@ async def test_the_others_learn_of_a_role_that_has_ended(roles: Any) -> None:
 
 async def test_a_node_that_does_not_end_is_named(roles: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conductor_module, "FINISH_S", 0.2)
-    monkeypatch.setattr("rolecall.runtime.instance.TEARDOWN_S", 1.0)
+    monkeypatch.setattr("rolecall.runtime.life.TEARDOWN_S", 1.0)
     async with fleet(app({"b": "wait in teardown"})) as f:
         ending = await f.conduct()
         assert ending.status == "ok"
