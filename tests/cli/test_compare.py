@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rolecall.cli.compare import entries_of, seeds_of
@@ -19,20 +20,8 @@ from .conftest import Rolecall
 pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
-TINY = (
-    "--dataset",
-    "digits",
-    "--model",
-    "mlp",
-    "--partition",
-    "iid",
-    "--clients",
-    "5",
-    "--rounds",
-    "3",
-    "--points",
-    "2",
-)
+
+TINY = ("--dataset", "digits", "--model", "mlp", "--partition", "iid", "--clients", "5", "--rounds", "3")
 
 
 def results(directory: Path) -> list[str]:
@@ -78,6 +67,21 @@ def test_a_run_that_fails(rolecall: Rolecall, tmp_path: Path) -> None:
     assert "fedavg, seed 0: " in done.err and "finite" in done.err
     assert (done.last["status"], done.last["error_type"]) == ("failed", "EntrantFailed")
     assert results(tmp_path) == []
+
+
+def test_another_data_set_where_its_files_are(
+    rolecall: Rolecall, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROLECALL_DATA", "")  # takes back what the command sets
+    rng = np.random.default_rng(7)
+    for name in (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"):
+        records = rng.integers(0, 256, (20, 3073), np.uint8)
+        records[:, 0] %= 10
+        (tmp_path / name).write_bytes(records.tobytes())
+    command = ("compare", "fedavg", "--dataset", "cifar-10", "--clients", "2", "--each", "10", "--rounds", "3")
+    done = rolecall(*command, "--seeds", "1", "--out", tmp_path / "out", "--data-dir", tmp_path, "--format", "jsonl")
+    assert done.code == 0, done.err
+    assert done.of("compared")[0]["samples"] >= 3 * 0.4 * 20
 
 
 def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
