@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import anyio
@@ -85,6 +86,49 @@ async def test_a_client_that_comes_later_is_selected(engine: str) -> None:
     assert "client3: has joined: trainer" in joiner.lines
     final = ended[0].final
     assert final is not None and all(np.isfinite(final[name]).all() for name in final)
+
+
+@pytest.mark.simulation
+@pytest.mark.parametrize("seam", ["fast", "grpc"])
+async def test_a_client_that_comes_later_in_virtual_time_is_selected(seam: Any) -> None:
+    async with rc.simulation(federated(6), seed=3, seam=seam) as sim:
+
+        def clients() -> list[float | int | str]:
+            return [metric.values["clients"] for metric in sim.metrics if "clients" in metric.values]
+
+        await sim.until(clients)
+        joined_s = sim.time_s
+        await sim.join("client3")
+        assert joined_s <= sim.time_s < joined_s + 1
+        with pytest.raises(ConfigError, match="node 'client3': it is there already"):
+            await sim.join("client3")
+        with pytest.raises(ConfigError, match=r"no such node\. Did you mean 'client3'"):
+            await sim.join("client4")
+        await sim.finished()
+        assert len(clients()) == 6 and clients()[0] == 2 and clients()[-1] == 3
+        assert [event.node for event in sim.events if event.kind == "join"] == ["client3"]
+
+
+async def test_a_simulated_run_is_managed_on_the_loop_of_the_simulation() -> None:
+    clients: list[int] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    def record(record: Record) -> None:
+        if isinstance(record, Metric) and "clients" in record.values:
+            clients.append(int(record.values["clients"]))
+
+    def managed(management: Management) -> None:
+        async def join() -> None:
+            begun = anyio.Event()
+            management.observers.append(lambda found: begun.set() if isinstance(found, Metric) else None)
+            await begun.wait()
+            await management.join("client3")
+
+        tasks.append(asyncio.get_running_loop().create_task(join()))
+
+    history = await rc.run(federated(6), engine="sim", observers=[record], on_management=managed)
+    assert tasks[0].done() and tasks[0].exception() is None
+    assert clients[0] == 2 and clients[-1] == 3 and history.status == "ok"
 
 
 async def test_without_joiners_all_is_as_if_they_were_not_named() -> None:

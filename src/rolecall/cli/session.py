@@ -157,7 +157,7 @@ class _Session:
                         observers=(pump,),
                         checked=settings.check,
                         stop=stop,
-                        on_management=on_management,
+                        on_management=on_management if settings.engine != "sim" else None,  # time is its own there
                     )
 
             uvloop = importlib.util.find_spec("uvloop") is not None

@@ -111,6 +111,7 @@ class LocalEngine:
         """Open a node that joins later, and have its roles at work."""
         require_joiner(self._app, name, self._nodes)
         hosted = self._host([await self._open(name)])
+        self._came(name)
         errors = await self._set_up(hosted)
         if errors:
             self._say("error", name, f"could not join: {errors[0][1]}")
@@ -120,6 +121,9 @@ class LocalEngine:
         for instance in mains:
             instance.start_main(self._main_ended(instance))
         self._say("info", name, f"has joined: {', '.join(instance.id.name for instance in hosted) or 'no role'}")
+
+    def _came(self, name: str) -> None:
+        """Have the others know of the roles of a node that has come; here they have one directory."""
 
     def _options(self, name: str) -> NodeOptions:
         limits = self._app.limits

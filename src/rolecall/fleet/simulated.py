@@ -16,6 +16,7 @@ from rolecall.core.records import LogLine, Observer, Record
 from rolecall.fleet.course import Ending, failure_of
 from rolecall.fleet.deployment import Deployment
 from rolecall.fleet.local import LocalEngine
+from rolecall.fleet.management import OnManagement
 from rolecall.fleet.modelling import device_of, network_of
 from rolecall.fleet.node_role import NodeRole
 from rolecall.fleet.structure import first_nodes
@@ -73,8 +74,9 @@ class WorldEngine(LocalEngine):
         network: Network | None = None,
         log: EventLog | None = None,
         hold: anyio.Event | None = None,
+        on_management: OnManagement | None = None,
     ) -> None:
-        super().__init__(deployed, observers, checked=checked, stop=stop)
+        super().__init__(deployed, observers, checked=checked, stop=stop, on_management=on_management)
         self._seam, self._network, self._hold = seam, network, hold
         self._faults = faults or Schedule()
         self.log = log or EventLog()
@@ -98,6 +100,8 @@ class WorldEngine(LocalEngine):
     async def _run(self) -> None:
         for name in first_nodes(self._app):
             await self._open(name)
+        if self._on_management is not None:
+            self._on_management(self._management())
         await self._deploy()
         self.injector = Injector(self.world, self.world.loop, self._fault)
         self._faults.check(self._app.nodes)
@@ -106,6 +110,14 @@ class WorldEngine(LocalEngine):
         self.ready.set()
         await self._work()
         self._keep_states()
+
+    async def join(self, name: str) -> None:
+        """Open a node that joins later; see `Management.join`."""
+        await self._join(name)
+
+    def _came(self, name: str) -> None:
+        self.world.note(name, "join")
+        self.world.introduce(name)
 
     async def _end(self) -> None:
         self.ready.set()
@@ -134,7 +146,8 @@ class WorldEngine(LocalEngine):
         network = self._network or network_of(self._app)
         for name in [name for name, spec in self._app.nodes.items() if spec.network is None]:
             network.attach(name, network_for(DEFAULT_NETWORK, name))
-        world = World(loop, network, seam=self._seam, observers=self._observers, log=self.log)
+        world = World(loop, network, seam=self._seam, log=self.log)
+        world.observers = self._observers  # those added later as well
         world.on_crashed, world.on_restarted = self._crashed, self._restarted
         world.failure = self._course.end
         return world
@@ -206,27 +219,49 @@ class WorldEngine(LocalEngine):
 
 
 class SimulatedEngine:
-    """Runs one application in virtual time, in a thread of its own unless the running loop is a virtual one."""
+    """Runs one application in virtual time, in a thread of its own unless the running loop is a virtual one.
+
+    `on_management` is called on the virtual loop, which is the only one to use what it is given.
+    """
 
     def __init__(
-        self, deployed: Deployment, observers: Sequence[Observer], *, checked: bool, stop: anyio.Event, **options: Any
+        self,
+        deployed: Deployment,
+        observers: Sequence[Observer],
+        *,
+        checked: bool,
+        stop: anyio.Event,
+        on_management: OnManagement | None = None,
     ) -> None:
         self._deployed, self._observers, self._checked, self._stop = deployed, observers, checked, stop
+        self._on_management = on_management
 
     async def run(self) -> Ending:
         """Run the application until it ends, is stopped or fails; see `LocalEngine.run` for what it raises."""
-        if virtual_loop() is not None:
-            return await WorldEngine(self._deployed, self._observers, checked=self._checked, stop=self._stop).run()
-        return await _Aside(self._deployed, self._observers, checked=self._checked, stop=self._stop).run()
+        engine = WorldEngine if virtual_loop() is not None else _Aside
+        return await engine(
+            self._deployed,
+            self._observers,
+            checked=self._checked,
+            stop=self._stop,
+            on_management=self._on_management,
+        ).run()
 
 
 class _Aside:
     """A simulation in a thread, and the loop that waits for it: records go there, and word to stop comes from there."""
 
     def __init__(
-        self, deployed: Deployment, observers: Sequence[Observer], *, checked: bool, stop: anyio.Event
+        self,
+        deployed: Deployment,
+        observers: Sequence[Observer],
+        *,
+        checked: bool,
+        stop: anyio.Event,
+        on_management: OnManagement | None,
     ) -> None:
         self._deployed, self._observers, self._checked, self._stop = deployed, observers, checked, stop
+        self._on_management = on_management
         self._outer = asyncio.get_running_loop()
         self._inner: VirtualLoop | None = None
         self._inner_stop: anyio.Event | None = None
@@ -277,7 +312,13 @@ class _Aside:
         if self._stop.is_set():
             self._inner_stop.set()
         observers = [self._observer(observer) for observer in self._observers]
-        return await WorldEngine(self._deployed, observers, checked=self._checked, stop=self._inner_stop).run()
+        return await WorldEngine(
+            self._deployed,
+            observers,
+            checked=self._checked,
+            stop=self._inner_stop,
+            on_management=self._on_management,
+        ).run()
 
     def _observer(self, observer: Observer) -> Observer:
         def told(record: Record) -> None:

@@ -19,6 +19,7 @@ from rolecall.fleet.course import Ending
 from rolecall.fleet.importing import require_no_import
 from rolecall.fleet.run import History, history_of, prepared
 from rolecall.fleet.simulated import WorldEngine
+from rolecall.fleet.structure import first_nodes
 from rolecall.runtime.endpoints import RoleProxy
 from rolecall.sim.attempt import ATTEMPT, note
 from rolecall.sim.checks import Check, Checks, Promise
@@ -85,7 +86,7 @@ class Simulation:
             )  # fmt: skip
         seed = self._seed if self._seed is not None else loop.seed
         self._deployed = prepared(self._app, self._sets, seed)
-        attempt, nodes = ATTEMPT.get(), list(self._deployed.app.nodes)
+        attempt, nodes = ATTEMPT.get(), first_nodes(self._deployed.app)
         self._forced = attempt.forced if attempt is not None else None
         if self._swarm is not None:
             drawn = draw(seed, nodes, self._swarm_s, self._swarm, spare=self._spare)
@@ -170,6 +171,14 @@ class Simulation:
             Schedule((timed,)).check(self._deployed.app.nodes)
             self.schedule = self.schedule.with_(timed)
             self._engine.injector.at(self.world.began_s + timed.at_s, timed.fault)
+
+    async def join(self, name: str) -> None:
+        """Start a node that the application has as `join: later`; return when its roles are ready.
+
+        Raises:
+            ConfigError: there is no such node, or it is there already.
+        """
+        await self._engine.join(name)
 
     # ------------------------------------------------------------------------------------------ what must hold
 
