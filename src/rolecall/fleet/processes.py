@@ -63,14 +63,7 @@ class ProcessEngine:
         self._app, self._observers = deployed.app, list(observers)
         self._began_s = anyio.current_time()
         self._course = Course(self._app, self._say, stop)
-        self._plan = Plan(
-            deployed=deployed,
-            application=portable(self._app),
-            course=self._course,
-            observers=self._observers,
-            began_s=self._began_s,
-            checked=checked,
-        )
+        self._deployed, self._checked = deployed, checked
         self._processes: dict[str, _Process] = {}
         self._is_over = False
         self._secret = new_secret()
@@ -83,6 +76,7 @@ class ProcessEngine:
             ApplicationFailed: a node or a role failed; its error is the cause.
             CallerError: the application does not fit together.
         """
+        self._plan = await self._planned()
         async with ForkServer() as server:
             self._server = server
             await server.preload(preloaded(self._plan.application, checked=self._plan.checked))
@@ -91,6 +85,17 @@ class ProcessEngine:
             finally:
                 with anyio.CancelScope(shield=True):
                     await self._end_processes()
+
+    async def _planned(self) -> Plan:
+        """Make data of the application, which looks for modules in files."""
+        return Plan(
+            deployed=self._deployed,
+            application=await anyio.to_thread.run_sync(portable, self._app),
+            course=self._course,
+            observers=self._observers,
+            began_s=self._began_s,
+            checked=self._checked,
+        )
 
     async def _conducted(self) -> Ending:
         role = RoleId(f"{self._home}/conductor")

@@ -52,17 +52,8 @@ class StandingEngine:
         self._access = Access.of()
         self._began_s = anyio.current_time()
         self._addresses = _addresses(deployed, self._access)
-        application = portable(self._app)
-        application.pop("import_from", None)  # directories of this machine; nodes look where their operators say
-        self._plan = Plan(
-            deployed=deployed,
-            application=application,
-            course=Course(self._app, self._say, stop),
-            observers=self._observers,
-            began_s=self._began_s,
-            checked=checked,
-            addresses=self._addresses,
-        )
+        self._deployed, self._checked = deployed, checked
+        self._course = Course(self._app, self._say, stop)
 
     async def run(self) -> Ending:
         """Run the application until it ends, is stopped or fails.
@@ -71,6 +62,7 @@ class StandingEngine:
             ApplicationFailed: a node or a role failed, or a node could not be reached; its error is the cause.
             CallerError: the application does not fit together.
         """
+        self._plan = await self._planned()
         agents = Target(tuple(f"{name}/{NATIVE}" for name in self._app.nodes))
         options = NodeOptions(role_relationships={CONDUCTOR.name: {"agents": agents}})
         async with Node(CONDUCTOR.home, options=options, began_s=self._began_s) as node:
@@ -88,6 +80,20 @@ class StandingEngine:
                 await instance.start()
                 self._conductor = cast(Conductor, instance.role)
                 return await self._conductor.conduct(self._meet)
+
+    async def _planned(self) -> Plan:
+        """Make data of the application, which looks for modules in files."""
+        application = await anyio.to_thread.run_sync(portable, self._app)
+        application.pop("import_from", None)  # directories of this machine; nodes look where their operators say
+        return Plan(
+            deployed=self._deployed,
+            application=application,
+            course=self._course,
+            observers=self._observers,
+            began_s=self._began_s,
+            checked=self._checked,
+            addresses=self._addresses,
+        )
 
     # ------------------------------------------------------------------------------------------ nodes
 
