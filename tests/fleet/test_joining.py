@@ -109,6 +109,7 @@ async def test_a_client_that_comes_later_in_virtual_time_is_selected(seam: Any) 
         assert [event.node for event in sim.events if event.kind == "join"] == ["client3"]
 
 
+@pytest.mark.may_block("simulated nodes read their data on the loop of the simulation")
 async def test_a_simulated_run_is_managed_on_the_loop_of_the_simulation() -> None:
     clients: list[int] = []
     tasks: list[asyncio.Task[None]] = []
