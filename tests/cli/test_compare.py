@@ -62,8 +62,9 @@ def test_variations_are_told_apart(rolecall: Rolecall, tmp_path: Path) -> None:
 
 
 def test_a_run_that_fails(rolecall: Rolecall, tmp_path: Path) -> None:
-    done = rolecall("compare", "fedavg", *TINY, "--lr", "1e30", "--out", tmp_path, "--format", "jsonl")
+    done = rolecall("compare", "fedavg", *TINY, "--lr", "1e30", "--out", tmp_path, "--format", "jsonl", "--debug")
     assert done.code == 1
+    assert "rolecall/learn/screening.py" in done.err  # where it failed, in the other process
     assert "fedavg, seed 0: " in done.err and "finite" in done.err
     assert (done.last["status"], done.last["error_type"]) == ("failed", "EntrantFailed")
     assert results(tmp_path) == []

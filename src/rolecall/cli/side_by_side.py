@@ -30,6 +30,7 @@ class EntrantFailed(RolecallError):
     def __init__(self, entry: Entry, failure: Failure) -> None:
         self.failure = failure
         super().__init__(f"{entry.label}, seed {entry.seed}: {failure.error}")
+        self.add_note(failure.traceback)
 
 
 async def run_all(
