@@ -63,8 +63,8 @@ class BulkLane(Lane):
             taken.append(entry)
             size += entry.size
             self.waiting_bytes -= entry.size
-            self.flying.append(entry)
             self.flying_bytes += entry.size
+        self.flying = self.flying + taken  # few are in flight at a time
         return self.lane, first, taken
 
     def _cut(self) -> bool:

@@ -27,6 +27,7 @@ from rolecall.wire.session import Session
 from rolecall.wire.shared_memory import CAPABILITY, SharedMemory
 from rolecall.wire.suspicion import Suspicion
 from rolecall.wire.ticker import Ticker
+from rolecall.wire.turns import Turns
 
 if TYPE_CHECKING:
     from grpclib._typing import IServable
@@ -70,6 +71,7 @@ class Exchange:
         self._roster = Roster(me, self.limits.links, replaces=self.limits.replaces)
         self._handshaker = Handshaker(lambda: self.me, secret, self._roster, self._new_link, self.shared_memory)
         self._dialler = Dialler(self._handshaker, self._roster, self.limits, self._established)
+        self._turns = Turns()
         self._ticker = Ticker(self.limits.heartbeat_s, self._tick, self._stalled)
         self._pace_of: Callable[[Peer], Pace | None] = lambda peer: None
         self._listeners: list[Listener] = []
@@ -190,6 +192,7 @@ class Exchange:
             peer,
             Session(limits.session, peer=peer.name),
             Suspicion(limits.suspicion_min_s, limits.suspicion_max_s),
+            self._turns,
             number=number,
             dialled=dialled,
             on_cut=self._cut,

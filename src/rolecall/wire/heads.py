@@ -42,6 +42,7 @@ __all__ = (
     "batch_start",
     "decode_head",
     "entry_head",
+    "head_of_one",
     "head_start",
     "piece_head",
     "shared_head",
@@ -126,6 +127,11 @@ def shared_head(frame: bytes, shared: Shared) -> bytes:
 def head_start(acks: Acks, batches: int) -> bytes:
     """Return the beginning of the first segment of a chunk; so many batches follow."""
     return b"\x92%b%c" % (_encoder.encode(acks), 0x90 + batches)
+
+
+def head_of_one(acks: Acks, lane: int, first: int, entry: bytes) -> bytes:
+    """Return the whole first segment of a chunk that brings one entry."""
+    return b"\x92%b\x91%b%b" % (_encoder.encode(acks), _start_batch(0x93, lane, 0xCF, first, 0xDD, 1), entry)
 
 
 def batch_start(lane: int, first: int, entries: int) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from rolecall.wire.assembly import Assembly
 from rolecall.wire.compression import decompress_segments
@@ -47,6 +47,9 @@ class Inbox:
 
     def receive(self, batches: Sequence[Batch], payload: Sequence[memoryview]) -> Received:
         """Return the frames that are new and complete; `payload` is the segments of the chunk, without its head."""
+        if len(batches) == 1 and len(batches[0].entries) == 1 and self._is_plain(batches[0], len(payload)):
+            self._expected[batches[0].lane] += 1
+            return [(cast(Frame, batches[0].entries[0].frame), payload)]
         for batch in batches:
             if batch.lane == BULK:
                 self._find(batch)
@@ -63,6 +66,17 @@ class Inbox:
         if cursor != len(payload):
             raise Malformed(f"A chunk has {len(payload)} segments of payload, where its head says {cursor}.")
         return received
+
+    def _is_plain(self, batch: Batch, segments: int) -> bool:
+        """Return whether a batch is one new frame on the normal lane that can be handed on as it is."""
+        entry = batch.entries[0]
+        return (
+            batch.lane == NORMAL
+            and batch.first == self._expected[NORMAL]
+            and entry.segments == segments
+            and not (entry.frame is None or entry.unpacked or entry.sizes is not None or entry.shared is not None)
+            and type(entry.frame) not in _FREE_FORM
+        )
 
     def _find(self, batch: Batch) -> None:
         """See that shared memory is there before anything is counted as received."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import msgspec
 
@@ -36,17 +36,23 @@ Taken: TypeAlias = tuple[int, int, list[Outgoing]]
 """Lane, number of the first, and entries."""
 
 
+_NONE: Final[list[Outgoing]] = []
+"""What a lane holds that holds nothing; it is never changed."""
+
+
 class Lane:
     """Entries in the order of their numbers: those in flight on the present connection, then those that wait."""
 
     __slots__ = ("base", "flying", "flying_bytes", "lane", "resumed", "waiting", "waiting_bytes")
 
+    flying: list[Outgoing]
+    waiting: list[Outgoing]
+
     def __init__(self, lane: int) -> None:
         self.lane = lane
         self.base = 0
         """The number of the first entry that is kept: all before it have arrived."""
-        self.flying: list[Outgoing] = []  # an empty deque takes ten times the memory, and there are lanes by the
-        self.waiting: list[Outgoing] = []  # thousand; entries leave both in slices
+        self.flying = self.waiting = _NONE  # there are lanes by the thousand, and most of them hold nothing
         self.flying_bytes = self.waiting_bytes = 0
         self.resumed = 0
         """The number of the first entry that had not been sent when the present connection began."""
@@ -68,17 +74,23 @@ class Lane:
 
     def push(self, entry: Outgoing) -> None:
         """Add an entry."""
-        self.waiting.append(entry)
+        if self.waiting:
+            self.waiting.append(entry)
+        else:
+            self.waiting = [entry]
         self.waiting_bytes += entry.size
 
     def take(self, room_bytes: int) -> Taken:
         """Send what waits, up to about `room_bytes`, but one entry at least."""
         first = self.base + len(self.flying)
         if self.waiting_bytes <= room_bytes:
-            taken, size, self.waiting = self.waiting, self.waiting_bytes, []
+            taken, size, self.waiting = self.waiting, self.waiting_bytes, _NONE
         else:
             taken, size = self._some(room_bytes)
-        self.flying.extend(taken)
+        if self.flying:
+            self.flying += taken
+        else:
+            self.flying = taken
         self.flying_bytes += size
         self.waiting_bytes -= size
         return self.lane, first, taken
@@ -98,11 +110,14 @@ class Lane:
         count = received - self.base
         if not 0 <= count <= len(self.flying):
             return self._acknowledge_earlier(received)
+        self.base = received
+        if count == len(self.flying):
+            arrived, self.flying, self.flying_bytes = self.flying, _NONE, 0
+            return arrived
         arrived = self.flying[:count]
         del self.flying[:count]
         for entry in arrived:
             self.flying_bytes -= entry.size
-        self.base = received
         return arrived
 
     def _acknowledge_earlier(self, received: int) -> list[Outgoing]:
@@ -124,10 +139,9 @@ class Lane:
         """Have everything that is kept sent again, on a new connection; return how many were in flight."""
         count = len(self.flying)
         self.resumed = self.reached
-        self.waiting[:0] = self.flying
+        self.waiting = self.flying + self.waiting
         self.waiting_bytes += self.flying_bytes
-        self.flying.clear()
-        self.flying_bytes = 0
+        self.flying, self.flying_bytes = _NONE, 0
         return count
 
 
@@ -139,12 +153,10 @@ class UnnumberedLane(Lane):
     def take(self, room_bytes: int) -> Taken:
         """Send what waits, up to about `room_bytes`, and forget it."""
         taken = super().take(room_bytes)
-        self.flying.clear()
-        self.flying_bytes = 0
+        self.flying, self.flying_bytes = _NONE, 0
         return taken[0], 0, taken[2]
 
     def rewind(self) -> int:
         """Forget what waits: it was about a connection that is gone."""
-        self.waiting.clear()
-        self.waiting_bytes = 0
+        self.waiting, self.waiting_bytes = _NONE, 0
         return 0

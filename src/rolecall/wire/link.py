@@ -17,6 +17,7 @@ from rolecall.wire.pipe import Pipe
 from rolecall.wire.session import Session
 from rolecall.wire.shared_lane import SharedLane, SharedMemoryLost
 from rolecall.wire.suspicion import Suspicion
+from rolecall.wire.turns import Turns
 
 __all__ = ("Ending", "FrameHandler", "Link")
 
@@ -26,7 +27,6 @@ FrameHandler: TypeAlias = Callable[[Frame, Sequence[memoryview]], None]
 Ending: TypeAlias = Literal["closed", "left", "lost"]
 """By this side, by the other side on purpose, or against the will of at least one."""
 
-_ACK_DELAY_S: Final = 0.02  # in the hope that an answer takes the acknowledgement along
 _EARLY_FRAMES: Final = 4_096
 _ABOUT_CONNECTION: Final = frozenset({Heartbeat, HeartbeatReply, Goodbye})
 
@@ -38,11 +38,18 @@ class Link:
     address that this side dials, or None where the other side does. All is used from one event loop.
     """
 
+    __slots__ = (
+        "_acknowledging", "_cut_s", "_early", "_heard_bytes", "_loop", "_on_cut", "_on_end", "_on_frame", "_pipe",
+        "_pumping", "_received_before", "_room_wanted", "_sent_before", "_suspicion", "_turns", "_waiting",
+        "connection", "dialled", "ended", "lane", "number", "pace", "peer", "round_trip_s", "session",
+    )  # fmt: skip
+
     def __init__(
         self,
         peer: Peer,
         session: Session,
         suspicion: Suspicion,
+        turns: Turns,
         *,
         number: int,
         dialled: str | None,
@@ -60,19 +67,18 @@ class Link:
         """By which memory is shared with a peer on this machine, once that has come about."""
         self.pace: Pace | None = None
         """What slows its connections down from the next one on, if anything does."""
-        self._suspicion = suspicion
+        self._suspicion, self._turns = suspicion, turns
         self._on_cut, self._on_end = on_cut, on_end
         self._loop = asyncio.get_running_loop()
         self._pipe: Pipe | None = None
         self._cut_s: float | None = None  # since when there is no connection
-        self._pumping = False
-        self._ack_timer: asyncio.TimerHandle | None = None
+        self._pumping = self._acknowledging = False  # whether its turn is to come
         self._heard_bytes = 0
         self._sent_before = self._received_before = 0  # on earlier connections
-        self._early: list[tuple[Frame, Sequence[memoryview]]] = []
+        self._early: list[tuple[Frame, Sequence[memoryview]]] | None = []
         self._on_frame: FrameHandler | None = None
-        self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
-        self._room_wanted: list[Callable[[], None]] = []
+        self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] | None = None
+        self._room_wanted: list[Callable[[], None]] | None = None
 
     def __repr__(self) -> str:
         state = self.ended or ("connected" if self._pipe is not None else "disconnected")
@@ -101,8 +107,8 @@ class Link:
     @on_frame.setter
     def on_frame(self, handler: FrameHandler) -> None:
         self._on_frame = handler
-        early, self._early = self._early, []
-        for frame, payload in early:
+        early, self._early = self._early, None
+        for frame, payload in early or ():
             self._hand_over(frame, payload)
 
     def send(
@@ -115,6 +121,8 @@ class Link:
 
     def when_room(self, go_on: Callable[[], None]) -> None:
         """Call a function once, when there is room again after a `LinkOverflow`; never, if the link ends before."""
+        if self._room_wanted is None:
+            self._room_wanted = []
         self._room_wanted.append(go_on)
 
     async def drained(self, below_bytes: int = 1) -> None:
@@ -158,7 +166,7 @@ class Link:
         pipe = self._pipe
         if pipe is None:
             return
-        pipe.on_closed, pipe.on_writable = self._cut, self._pump
+        pipe.on_closed, pipe.on_writable = self._cut, self.pump
         pipe.deliver(self._on_chunk, self.violated, self.session.limits.wire)
         if pipe.closed is not None and self._pipe is pipe:
             self._cut(pipe.closed)
@@ -211,13 +219,11 @@ class Link:
             if say:
                 self._pipe.write([_goodbye(say, self.session.acks)])
             self._drop_pipe().close(reason)
-        if self._ack_timer is not None:
-            self._ack_timer.cancel()
-        self._early.clear()
+        self._early = None
         self.session.let_go()
         if self.lane is not None:
             self.lane.close()
-        self._room_wanted.clear()
+        self._room_wanted = None
         self._check_waiting()
         self._on_end(self, how, reason)
 
@@ -256,8 +262,9 @@ class Link:
                 self._about_connection(frame)
             else:
                 self._hand_over(frame, payload)
-                if self._ack_timer is None:
-                    self._ack_timer = self._loop.call_later(_ACK_DELAY_S, self._acknowledge)
+                if not self._acknowledging:
+                    self._acknowledging = True
+                    self._turns.acknowledge_later(self)
         if self._waiting or self._room_wanted or self.session.has_work:
             self.wake()
 
@@ -266,11 +273,13 @@ class Link:
         if self._pipe is not None:
             self._cut(reason)
 
-    def _acknowledge(self) -> None:
-        self._ack_timer = None
+    def acknowledge(self) -> None:
+        """Tell the other side what has come, unless it knows; called when it is this link's turn."""
+        self._acknowledging = False
         if self._pipe is not None:
             self.session.ack_soon()
-            self.wake()
+            if self.session.has_work:
+                self.wake()
 
     def _about_connection(self, frame: Frame) -> None:
         if isinstance(frame, Heartbeat):
@@ -288,6 +297,8 @@ class Link:
 
     def _hand_over(self, frame: Frame, payload: Sequence[memoryview]) -> None:
         if self._on_frame is None:
+            if self._early is None:
+                self._early = []
             self._early.append((frame, payload))
             if len(self._early) > _EARLY_FRAMES:
                 self.lose(f"nobody took the first {_EARLY_FRAMES:,} frames")
@@ -304,10 +315,10 @@ class Link:
         """Look soon whether something can be sent."""
         if not self._pumping:
             self._pumping = True
-            self._loop.call_soon(self._pump)
+            self._turns.write_soon(self)
 
-    def _pump(self) -> None:
-        """Write what there is to write, as far as the connection takes it."""
+    def pump(self) -> None:
+        """Write what there is to write, as far as the connection takes it; called when it is this link's turn."""
         self._pumping = False
         while self._pipe is not None and self._pipe.writable:
             chunk = self.session.next_chunk()
@@ -321,24 +332,27 @@ class Link:
 
     def _give_room(self) -> None:
         """Have those go on who wait for room, each in turn; one that needs more comes again at the end."""
-        for _ in range(len(self._room_wanted)):
+        for _ in range(len(self._room_wanted or ())):
             if not self._room_wanted or not self.session.has_room:
                 return
             self._room_wanted.pop(0)()
 
     def _check_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for is_over, waiter in waiting:
+        going_on = []
+        for is_over, waiter in self._waiting or ():
             if waiter.done():
                 continue
             if self.ended is not None or is_over():
                 waiter.set_result(None)
             else:
-                self._waiting.append((is_over, waiter))
+                going_on.append((is_over, waiter))
+        self._waiting = going_on or None
 
     async def _until(self, is_over: Callable[[], bool]) -> None:
         if self.ended is None and not is_over():
             waiter = self._loop.create_future()
+            if self._waiting is None:
+                self._waiting = []
             self._waiting.append((is_over, waiter))
             await waiter
 

@@ -29,6 +29,10 @@ _TIMES_ELSE: Final = 3
 without which nothing would go on (`Full`, `Ready`, `Failed`, credits and the like)."""
 
 
+_NO_BULK: Final = BulkLane(1, 1)
+"""What stands for the bulk lane of all links that have sent nothing large; nothing is ever added to it."""
+
+
 class Outbox:
     """Frames in lanes; control goes before normal, and normal before bulk, which gets one chunk in five."""
 
@@ -37,7 +41,7 @@ class Outbox:
     def __init__(self, limits: SessionLimits, peer: str) -> None:
         self._limits, self._peer = limits, peer
         self._unnumbered, self._control, self._normal = UnnumberedLane(UNNUMBERED), Lane(CONTROL), Lane(NORMAL)
-        self._bulk = BulkLane(limits.piece_bytes, limits.bulk_credit_bytes)
+        self._bulk = _NO_BULK
         self._passed = 0
         self.lane: SharedLane | None = None
         """By which large payloads go, as far as it takes them."""
@@ -115,6 +119,8 @@ class Outbox:
             if self.lane is not None and not unpacked:
                 shared = self.lane.share(segments)
         after = self._normal.end
+        if self._bulk is _NO_BULK:
+            self._bulk = BulkLane(self._limits.piece_bytes, self._limits.bulk_credit_bytes)
         self._bulk.add(Parcel(head, segments, unpacked, size, whole, flows_of(frame), after, shared))
 
     def _check_bulk(self, times: int) -> None:
@@ -155,11 +161,15 @@ class Outbox:
     @property
     def has_work(self) -> bool:
         """Whether anything waits to be sent; of what is large, also when it cannot be sent now."""
-        return bool(self._normal.waiting or self._unnumbered.waiting or self._control.waiting or self._bulk.busy)
+        if self._normal.waiting or self._unnumbered.waiting or self._control.waiting:
+            return True
+        return self._bulk is not _NO_BULK and self._bulk.busy
 
     def take(self, max_bytes: int) -> list[Taken]:
         """Return what goes into the next chunk: small frames up to `max_bytes`, or else of bulk a piece."""
-        bulk = self._bulk.busy and self._bulk.ready(self._normal.sent)
+        if self._bulk is _NO_BULK:
+            return self._take_small(max_bytes)
+        bulk = self._bulk.ready(self._normal.sent)
         if not (bulk and self._passed >= _PATIENCE) and (taken := self._take_small(max_bytes)):
             self._passed += bulk
             return taken

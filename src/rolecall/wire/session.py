@@ -14,7 +14,7 @@ import msgspec
 from rolecall.wire.compression import compress_segments
 from rolecall.wire.extensions import Segment
 from rolecall.wire.frames import Frame
-from rolecall.wire.heads import BULK, UNNUMBERED, Acks, Batch, batch_start, decode_head, head_start
+from rolecall.wire.heads import BULK, UNNUMBERED, Acks, Batch, batch_start, decode_head, head_of_one, head_start
 from rolecall.wire.inbox import Inbox, Received
 from rolecall.wire.lanes import Taken
 from rolecall.wire.limits import DEFAULT_LIMITS, Limits, Malformed
@@ -144,6 +144,9 @@ class Session:
         return self._connected and (self._ack_due or self._outbox.has_work)
 
     def _chunk(self, taken: list[Taken]) -> list[Segment]:
+        if len(taken) == 1 and len(taken[0][2]) == 1:  # most often
+            lane, first, [entry] = taken[0]
+            return [head_of_one(self._inbox.acks, lane, first, entry.head), *entry.segments]
         head = [head_start(self._inbox.acks, len(taken))]
         chunk: list[Segment] = [b""]
         for lane, first, entries in taken:
@@ -190,7 +193,8 @@ class Session:
         if not frames:
             return
         self._unacked_frames += frames
-        self._unacked_bytes += sum(map(len, segments))
+        for segment in segments:
+            self._unacked_bytes += len(segment)
         limits = self.limits
         if lane == BULK or self._unacked_frames >= limits.ack_frames or self._unacked_bytes >= limits.ack_bytes:
             self._ack_due = True
