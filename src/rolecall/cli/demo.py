@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from msgspec import structs
 
-from rolecall import architectures
 from rolecall.architectures import CATALOGUE
 from rolecall.cli.options import Debug, Format, FormatOption, RunsDir, Seed
 from rolecall.cli.run import Engine
-from rolecall.core.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from rolecall.fleet.app import App
@@ -21,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ("demo",)
 
 _SEED = 0
-_RANGE = re.compile(r"(.*)\[1-(\d+)\]")
 
 
 def demo(
@@ -56,29 +51,17 @@ def demo(
 
     sets = () if rounds is None else (f"rounds={rounds}",)
     attend(
-        lambda: _of_size(_packaged(name), nodes),
+        lambda: _packaged(name, nodes),
         Settings(engine=engine, sets=sets, seed=seed, format=format, runs_dir=runs_dir, debug=debug, judged=True),
     )
 
 
-def _packaged(name: str) -> App:
-    """Return the application that lies beside an architecture."""
-    from rolecall.fleet.app import App
+def _packaged(name: str, nodes: int | None) -> App:
+    """Return the application that lies beside an architecture, of its own size or another."""
+    from rolecall.fleet.contender import of_size, packaged
 
-    if name not in CATALOGUE:
-        hint = f"{nearest(name, CATALOGUE).strip()} There are: {', '.join(CATALOGUE)}".strip()
-        raise ConfigError("rolecall demo", f"there is no demo {name!r}", hint=hint)
-    return App.load(Path(architectures.__file__).with_name(f"{name.replace('-', '_')}.yaml"))
-
-
-def _of_size(app: App, nodes: int | None) -> App:
-    """Return an application with so many nodes of the kind that it has most of."""
-    ranges = {key: int(found[2]) for key in app.nodes if (found := _RANGE.fullmatch(key)) is not None}
-    if nodes is None or not ranges:
-        return app
-    most = max(ranges, key=lambda key: ranges[key])
-    renamed = {_RANGE.sub(rf"\g<1>[1-{nodes}]", key) if key == most else key: node for key, node in app.nodes.items()}
-    return structs.replace(app, nodes=renamed)
+    app = packaged(name, "rolecall demo", "demo")
+    return app if nodes is None else of_size(app, nodes)
 
 
 def _list(format: Format) -> None:

@@ -49,11 +49,11 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: int = 32
 
 
-def packaged(name: str, where: str) -> App:
-    """Return the application that lies beside an architecture; raise `ConfigError` where there is no such."""
+def packaged(name: str, where: str, what: str = "architecture") -> App:
+    """Return the application that lies beside an architecture; raise `ConfigError` where there is no such `what`."""
     if name not in CATALOGUE:
         hint = f"{nearest(name, CATALOGUE).strip()} There are: {', '.join(CATALOGUE)}".strip()
-        raise ConfigError(where, f"there is no architecture {name!r}", hint=hint)
+        raise ConfigError(where, f"there is no {what} {name!r}", hint=hint)
     return App.load(Path(architectures.__file__).with_name(f"{name.replace('-', '_')}.yaml"))
 
 
