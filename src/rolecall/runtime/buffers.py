@@ -102,9 +102,10 @@ class _Receipt(Generic[M]):
         """Take a message, if it is wanted."""
         if self.future is not None and self.future.done():
             return False
-        for number, wanted in enumerate(self.wanted):
-            if self.entries[number] is None and _fits(entry, wanted):
-                self.entries[number] = entry
+        entries, given, sender = self.entries, entry.key, entry.source
+        for number, (key, source) in enumerate(self.wanted):
+            if entries[number] is None and (source is None or source == sender) and (key is None or key == given):
+                entries[number] = entry
                 if self.future is not None and self.complete:
                     self.future.set_result(None)
                 return True
@@ -143,8 +144,9 @@ class Buffer(Generic[M]):
     def offer(self, source: RoleId, item: M, size: int) -> Admission | None:
         """Hand over an item of `size` bytes; return its wait when there is no room and its sender waits."""
         entry = _Entry(source, self._key(item) if self._key is not None else None, item, size)
-        if any(receipt.accept(entry) for receipt in self._receipts):
-            return None
+        for receipt in self._receipts:
+            if receipt.accept(entry):
+                return None
         if self.overflow == "latest":
             self._forget(source)
         if self._parked or self._distant or not self._has_room(entry.bytes):

@@ -107,17 +107,17 @@ class WireSink:
 class RemoteTopic:
     """A topic of a role on another node, at its subscribers: what `OwnTopic` is where the role is."""
 
-    __slots__ = ("_home", "_network", "_owed", "_role", "_sinks", "declaration")
+    __slots__ = ("_home", "_network", "_role", "_subscriptions", "_where", "declaration")
 
     def __init__(self, network: Network, role: RoleId, home: str, topic: Topic[Any]) -> None:
         self._network, self._role, self._home, self.declaration = network, role, home, topic
-        self._sinks: dict[Sink, int] = {}
-        self._owed: dict[int, int] = {}
+        self._where = f"{role}.{topic.name}: event"
+        self._subscriptions: list[_Subscription] = []
 
     def attach(self, sink: Sink, condition: Conditions | None) -> None:
         """Subscribe a sink; its conditions are checked at the source."""
         number = self._network.number(self, self._home)
-        self._sinks[sink] = number
+        self._subscriptions.append(_Subscription(sink, number))
         self._network.subscribing(number)
         where = list(getattr(condition, "where", {}).items())
         name = self.declaration.name
@@ -130,37 +130,39 @@ class RemoteTopic:
 
     def detach(self, sink: Sink, *, tell: bool = True) -> None:
         """End the subscription of a sink."""
-        number = self._sinks.pop(sink, None)
-        if number is not None:
-            self._owed.pop(number, None)
-            self._network.forget(number)
-            self._network.settled(number)
+        found = next((own for own in self._subscriptions if own.sink is sink), None)
+        if found is not None:
+            self._subscriptions.remove(found)
+            self._network.forget(found.number)
+            self._network.settled(found.number)
             if tell:
-                self._network.send(self._home, f.Unsubscribe(number))
+                self._network.send(self._home, f.Unsubscribe(found.number))
 
     def close(self) -> None:
         """Expect no more events: the role is gone."""
-        for number in self._sinks.values():
-            self._network.forget(number)
-            self._network.settled(number)
-        self._sinks.clear()
+        for own in self._subscriptions:
+            self._network.forget(own.number)
+            self._network.settled(own.number)
+        self._subscriptions.clear()
 
     def event(self, number: int, segments: Sequence[memoryview]) -> None:
         """Pass an event to its sink, and give credit for another when it is taken in."""
-        sink = next((sink for sink, own in self._sinks.items() if own == number), None)
-        if sink is None:
+        for own in self._subscriptions:
+            if own.number == number:
+                break
+        else:
             return
         try:
-            item = decode(segments, self.declaration.type, where=f"{self._role}.{self.declaration.name}: event")
+            item = decode(segments, self.declaration.type, where=self._where)
         except RolecallError as error:
             self._network.node.bury("event", self._role, self.declaration.name, error)
-            self._credit(number)
+            self._credit(own)
             return
-        admission = sink.offer(self._role, item, size_bytes(item))
+        admission = own.sink.offer(self._role, item, size_bytes(item))
         if admission is None:
-            self._credit(number)
+            self._credit(own)
         else:
-            admission.future.add_done_callback(lambda _: self._credit(number))
+            admission.future.add_done_callback(lambda _: self._credit(own))
 
     def subscribed(self, number: int) -> None:
         """Take note that the other side has a subscription."""
@@ -172,11 +174,17 @@ class RemoteTopic:
         problem = from_wire(error)
         self._network.node.bury("subscription", self._role, self.declaration.name, problem)
 
-    def _credit(self, number: int) -> None:
-        if number not in self._sinks.values():
-            return
-        owed = self._owed.get(number, 0) + 1
-        if owed >= GRANT:
-            self._network.send(self._home, f.EventCredit(number, owed))
-            owed = 0
-        self._owed[number] = owed
+    def _credit(self, own: _Subscription) -> None:
+        own.owed += 1
+        if own.owed >= GRANT and own in self._subscriptions:
+            self._network.send(self._home, f.EventCredit(own.number, own.owed))
+            own.owed = 0
+
+
+class _Subscription:
+    """A sink here with the number of its subscription, and how many events it has taken without giving credit."""
+
+    __slots__ = ("number", "owed", "sink")
+
+    def __init__(self, sink: Sink, number: int) -> None:
+        self.sink, self.number, self.owed = sink, number, 0
