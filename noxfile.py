@@ -25,6 +25,7 @@ BENCHMARKS = {
     "remote": "benchmarks/remote_messaging.py",
     "beside": "benchmarks/beside_a_tensor.py",
     "rounds": "benchmarks/round_overhead.py",
+    "scale": "benchmarks/simulation_scale.py",
 }
 
 
@@ -104,8 +105,9 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """Run the tests of faults and links with counts that take many minutes."""
-    developers(session).run("python", "-m", "pytest", "tests/faults", "tests/wire", *session.posargs, ROLECALL_SOAK="1")
+    """Run the tests of faults, links and the contract with counts that take many minutes, such as 200 seeds each."""
+    places = ("tests/faults", "tests/wire", "tests/contract")
+    developers(session).run("python", "-m", "pytest", *places, *session.posargs, ROLECALL_SOAK="1")
 
 
 @nox.session

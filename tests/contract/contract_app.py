@@ -19,11 +19,13 @@ from rolecall.sim.swarm import Swarm
 
 from .contract_roles import LEDGER, Called, Caller, Reader
 
-SEEDS = 200 if os.environ.get("ROLECALL_SOAK") else 8
+SEEDS = 200 if os.environ.get("ROLECALL_SOAK") else 4
 ACTIVE_S = 4.0
 CUTS = Swarm(kinds={"cut": 3, "one_way": 2, "silence": 2}, longest_s=0.8, faults=10)
 """Connections break and stall, but no clock and no process does anything odd; no link is given up."""
 CUT_S = 0.8
+PATIENCE_S = 90.0
+"""How long the scripts may take; those that wait in vain take for ever."""
 CRASHES = Swarm(
     kinds={"cut": 2, "one_way": 1, "silence": 1, "pause": 1, "slow": 1, "crash": 3, "reset": 3}, longest_s=1.5, faults=8
 )
@@ -84,7 +86,8 @@ async def running(
     async with rc.simulation(app(**shape), seam=seam, swarm_s=ACTIVE_S, spare=spare, **options) as sim:
         yield sim
         if wait:
-            await sim.finished()
+            with anyio.fail_after(PATIENCE_S):
+                await sim.finished()
         if wait and not shape.get("readers"):  # a subscription is answered as long as it lasts
             await require_idle(sim)
     await require_nothing_left(sim)

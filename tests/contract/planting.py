@@ -10,21 +10,27 @@ import pytest
 from rolecall.runtime.dispatcher import Dispatcher
 from rolecall.runtime.group_calls import LocalGroupCall
 from rolecall.runtime.inbound import Inbound
-from rolecall.runtime.lines import InLine
 from rolecall.wire import frames as f
-from rolecall.wire.heads import Batch
+from rolecall.wire.heads import Acks, Batch
 from rolecall.wire.inbox import Inbox
+from rolecall.wire.session import Session
 
 
 def no_duplicate_detection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take all that comes for new, on links and in lines."""
+    """Neither ask, on a new connection, what has come over the last one, nor see that something comes once more."""
 
     def known(inbox: Inbox, batch: Batch) -> int:
         inbox._expected[batch.lane] = batch.first + len(batch.entries)
         return 0
 
+    connected = Session.connected
+
+    def forgetful(session: Session, peer_acks: Acks) -> None:
+        outbox = session._outbox
+        connected(session, Acks(outbox._control.base, outbox._normal.base, outbox._bulk.base))
+
     monkeypatch.setattr(Inbox, "_known", known)
-    monkeypatch.setattr(InLine, "is_next", lambda line, order: order <= line._expected)
+    monkeypatch.setattr(Session, "connected", forgetful)
 
 
 def acknowledged_then_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
