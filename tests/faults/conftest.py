@@ -53,7 +53,7 @@ class MemoryWire:
         self.sent_frames: Counter[type] = Counter()
         self.cut = False
 
-    def send(self, frame: Frame, segments: Iterable[Any] = ()) -> None:
+    def send(self, frame: Frame, segments: Iterable[Any] = (), *, compress: bool = False) -> None:
         """Queue a frame, with a copy of its payload as of now."""
         copies = [memoryview(bytes(segment)) for segment in segments]
         self.sent_frames[type(frame)] += 1

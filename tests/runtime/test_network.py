@@ -85,7 +85,7 @@ class Wire:
         self.held: list[tuple[Any, list[memoryview]]] | None = None
         self.on_frame: Callable[[Any, Sequence[memoryview]], None] | None = None
 
-    def send(self, frame: Any, segments: Sequence[Any] = ()) -> None:
+    def send(self, frame: Any, segments: Sequence[Any] = (), *, compress: bool = False) -> None:
         self.sent.append(frame)
         payload = [memoryview(bytes(segment)) for segment in segments]
         if self.held is not None:

@@ -188,6 +188,7 @@ def service(
     mailbox_bytes: int = MAILBOX_BYTES,
     overflow: Overflow = "wait",
     allow: str | None = None,
+    compress: bool = False,
     idempotent: bool = False,
 ) -> Callable[[Handler[P, T]], Service[P, T]]: ...
 def service(handler: Any = None, /, **options: Any) -> Any:
@@ -198,6 +199,8 @@ def service(handler: Any = None, /, **options: Any) -> Any:
         mailbox: how many calls may wait. mailbox_bytes: how many bytes they may hold.
         overflow: what gives way when the mailbox is full: `wait`, `fail`, `drop_oldest` or `latest`.
         allow: the relationship (of this role) whose members alone may call.
+        compress: arguments, results, items and progress are packed with zstd on their way to other nodes, where that
+            makes them smaller.
         idempotent: a call that is lost with its node is made again, under the same id, when the role is there again
             (3 times, within 30 s each): at least once, in no order.
 
@@ -218,6 +221,7 @@ def task(
     mailbox_bytes: int = MAILBOX_BYTES,
     overflow: Overflow = "wait",
     allow: str | None = None,
+    compress: bool = False,
     idempotent: bool = False,
     resumable: bool = False,
 ) -> Callable[[Handler[P, T]], Task[P, T, G]]: ...
@@ -229,6 +233,7 @@ def task(
     mailbox_bytes: int = MAILBOX_BYTES,
     overflow: Overflow = "wait",
     allow: str | None = None,
+    compress: bool = False,
     idempotent: bool = False,
     resumable: bool = False,
 ) -> Callable[[Handler[P, T]], Task[P, T, None]]: ...
@@ -253,6 +258,7 @@ def stream(
     mailbox_bytes: int = MAILBOX_BYTES,
     overflow: Overflow = "wait",
     allow: str | None = None,
+    compress: bool = False,
 ) -> Callable[[Callable[Concatenate[Any, P], AsyncIterator[T]]], Stream[P, T]]: ...
 def stream(handler: Any = None, /, **options: Any) -> Any:
     """Declare a stream: an async generator whose items the caller iterates. Options as for `service`."""

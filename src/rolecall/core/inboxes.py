@@ -39,6 +39,7 @@ class Inbox(Generic[M]):
         key: what `take(key)` selects by.
         capacity: how many messages may wait before senders do.
         capacity_bytes: how many bytes these may hold.
+        compress: messages are packed with zstd on their way from other nodes, where that makes them smaller.
 
     Raises:
         DeclarationError: nothing could ever wait.
@@ -53,12 +54,13 @@ class Inbox(Generic[M]):
         key: Callable[[M], Hashable] | None = None,
         capacity: int = MAILBOX_MESSAGES,
         capacity_bytes: int = MAILBOX_BYTES,
+        compress: bool = False,
     ) -> None:
         if capacity < 1 or capacity_bytes < 1:
             raise DeclarationError(f"rc.Inbox({type_name(type_)})", "capacity and capacity_bytes must be at least 1")
         self.type: Any = type_
         self.key = key
-        self.capacity, self.capacity_bytes = capacity, capacity_bytes
+        self.capacity, self.capacity_bytes, self.compress = capacity, capacity_bytes, compress
         self.name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:

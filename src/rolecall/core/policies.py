@@ -42,6 +42,7 @@ class ChannelOptions(msgspec.Struct, frozen=True, kw_only=True):
     idempotent: bool = False
     resumable: bool = False
     progress: Any = None
+    compress: bool = False
 
     @classmethod
     def of(cls, concurrent: bool | int = False, **options: Any) -> ChannelOptions:

@@ -40,13 +40,15 @@ class UnboundTopic(Generic[O_contra, M]):
 class Topic(Generic[M]):
     """Declare a topic of events of one type: `trained = rc.Topic(TrainingReport)`.
 
-    A type checker must be told of a union: `seen: rc.Topic[int | str] = rc.Topic(int | str)`.
+    A type checker must be told of a union: `seen: rc.Topic[int | str] = rc.Topic(int | str)`. With `compress`, events
+    are packed with zstd on their way to other nodes, where that makes them smaller.
     """
 
     kind = "topic"
 
-    def __init__(self, type_: type[M] | UnionType) -> None:
+    def __init__(self, type_: type[M] | UnionType, *, compress: bool = False) -> None:
         self.type: Any = type_
+        self.compress = compress
         self.name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:

@@ -99,8 +99,8 @@ class _Relay:
         self._closed = False
         self._news = asyncio.Event()
 
-    def send(self, frame: Frame, segments: Sequence[Segment] = ()) -> None:
-        """Queue a frame.
+    def send(self, frame: Frame, segments: Sequence[Segment] = (), *, compress: bool = False) -> None:
+        """Queue a frame; what is relayed is not compressed.
 
         Raises:
             LinkOverflow: too much waits already.

@@ -120,11 +120,12 @@ class Inbound:
             deadline=deadline,
         )
         invocation.bytes = _bytes_of(segments)  # what `must_wait` was asked for, so that it is never parked here
+        compress = dispatcher.options.compress
         if frame.kind == "stream":
             when_room = partial(self._network.when_room, self._peer)
-            invocation.items = _WireItems(frame.window, partial(self._item, frame.id), when_room)
+            invocation.items = _WireItems(frame.window, partial(self._item, frame.id, compress), when_room)
         elif frame.kind == "start":
-            invocation.reports = _WireReports(partial(self._progress, frame.id))
+            invocation.reports = _WireReports(partial(self._progress, frame.id, compress))
         self._running[frame.id] = invocation
         try:
             dispatcher.submit(invocation, promised=promised)
@@ -145,16 +146,17 @@ class Inbound:
             self._send(f.Failed(number, to_wire(portable(error, invocation.where), invocation.where)))
             return
         try:
-            self._send(f.Reply(number), encode(future.result(), where=f"{invocation.where}: result"))
+            result = encode(future.result(), where=f"{invocation.where}: result")
+            self._send(f.Reply(number), result, compress=invocation.dispatcher.options.compress)
         except RolecallError as problem:  # it cannot travel, or is too large
             self._send(f.Failed(number, to_wire(problem, invocation.where)))
 
-    def _item(self, number: int, item: Any) -> None:
-        self._send(f.Item(number), encode(item, where="item"))
+    def _item(self, number: int, compress: bool, item: Any) -> None:
+        self._send(f.Item(number), encode(item, where="item"), compress=compress)
 
-    def _progress(self, number: int, report: Any) -> None:
+    def _progress(self, number: int, compress: bool, report: Any) -> None:
         try:
-            self._send(f.Progress(number), encode(report, where="progress"))
+            self._send(f.Progress(number), encode(report, where="progress"), compress=compress)
         except LinkOverflow:  # of many reports the newest count, and the link is full
             pass
 
@@ -253,9 +255,9 @@ class Inbound:
             self._network.node.audit("deny", who=self._peer, channel=where, why=f"it does not hold {caller}")
             raise NotAllowed(f"{caller} (through node {self._peer})", where, "roles of that node")
 
-    def _send(self, frame: f.Frame, segments: Sequence[Segment] = ()) -> None:
+    def _send(self, frame: f.Frame, segments: Sequence[Segment] = (), *, compress: bool = False) -> None:
         if not self._lost:  # another life of the peer would take it for an answer to a request of its own
-            self._network.send(self._peer, frame, segments)
+            self._network.send(self._peer, frame, segments, compress=compress)
 
 
 def _bytes_of(segments: Sequence[memoryview]) -> int:

@@ -52,7 +52,7 @@ class Wire(Protocol):
     @on_frame.setter
     def on_frame(self, handler: Callable[[Any, Sequence[memoryview]], None]) -> None: ...
 
-    def send(self, frame: Any, segments: Sequence[Segment] = ()) -> None:
+    def send(self, frame: Any, segments: Sequence[Segment] = (), *, compress: bool = False) -> None:
         """Queue a frame; it arrives once and in order while both sides live. Raises `LinkOverflow`."""
 
     def when_room(self, go_on: Callable[[], None]) -> None:
@@ -135,7 +135,8 @@ class Network:
             return
         while waiting.frames:
             try:
-                link.send(*waiting.frames[0])
+                frame, segments, compress = waiting.frames[0]
+                link.send(frame, segments, compress=compress)
             except LinkOverflow:
                 link.when_room(partial(self._send_waiting, peer, link))
                 return
@@ -147,7 +148,7 @@ class Network:
     def leave(self, peer: str, why: str) -> None:
         """Take a node for lost, with all its roles."""
         self._links.pop(peer, None)
-        for frame, _ in self._unlinked.pop(peer, _Waiting(peer)).frames:
+        for frame, *_ in self._unlinked.pop(peer, _Waiting(peer)).frames:
             if isinstance(frame, f.Call | f.Put) and frame.id in self._asked:
                 self._asked[frame.id][0].never_left(frame.id)
         inbound = self._inbound.pop(peer, None)
@@ -157,7 +158,7 @@ class Network:
         if inbound is not None:
             inbound.lose()
 
-    def send(self, peer: str, frame: f.Frame, segments: Sequence[Segment] = ()) -> None:
+    def send(self, peer: str, frame: f.Frame, segments: Sequence[Segment] = (), *, compress: bool = False) -> None:
         """Send a frame to a node, now or when there is a link; to one that is lost, nothing goes.
 
         Raises:
@@ -166,17 +167,17 @@ class Network:
         """
         link = self._links.get(peer)
         if peer in self._unlinked:
-            self._unlinked[peer].add(frame, segments)
+            self._unlinked[peer].add(frame, segments, compress)
         elif link is not None:
             try:
-                link.send(frame, segments)
+                link.send(frame, segments, compress=compress)
             except LinkOverflow as error:
                 if type(frame) in _CAN_WAIT:
                     raise
                 asyncio.get_running_loop().call_soon(link.lose, f"it takes nothing any more: {error}")
         elif self._reach(peer):
             self._unlinked[peer] = _Waiting(peer)
-            self._unlinked[peer].add(frame, segments)
+            self._unlinked[peer].add(frame, segments, compress)
         else:
             return
         if type(frame) in _MESSAGES:
@@ -283,16 +284,16 @@ class _Waiting:
     """Frames for a node that there is no link to yet."""
 
     def __init__(self, peer: str) -> None:
-        self.frames: deque[tuple[f.Frame, Sequence[Segment]]] = deque()
+        self.frames: deque[tuple[f.Frame, Sequence[Segment], bool]] = deque()
         self.room_wanted: list[Callable[[], None]] = []
         self._peer, self._bytes = peer, 0
 
-    def add(self, frame: f.Frame, segments: Sequence[Segment]) -> None:
+    def add(self, frame: f.Frame, segments: Sequence[Segment], compress: bool) -> None:
         """Keep a frame, in order."""
         size = sum(map(len, segments))
         if len(self.frames) >= WAITING_FRAMES:
             raise LinkOverflow(self._peer, "frames", len(self.frames) + 1, WAITING_FRAMES)
         if self.frames and self._bytes + size > WAITING_BYTES:
             raise LinkOverflow(self._peer, "bytes", self._bytes + size, WAITING_BYTES)
-        self.frames.append((frame, segments))
+        self.frames.append((frame, segments, compress))
         self._bytes += size

@@ -74,7 +74,7 @@ class RemoteRole:
     def box(self, inbox: Inbox[Any]) -> RemoteBox:
         """Return an inbox of the role."""
         if inbox.name not in self._boxes:
-            self._boxes[inbox.name] = RemoteBox(self, inbox.name)
+            self._boxes[inbox.name] = RemoteBox(self, inbox)
         return self._boxes[inbox.name]
 
     def ready(self, name: str, caller: RoleId) -> None:
@@ -184,7 +184,7 @@ class RemoteChannel:
             window=invocation.items.window if invocation.items is not None else 0,
         )
         try:
-            self.instance.network.send(self.instance.home, frame, segments)
+            self.instance.network.send(self.instance.home, frame, segments, compress=self.options.compress)
         except RolecallError as error:
             self._take_back(number, keep=isinstance(error, LinkOverflow))
             raise

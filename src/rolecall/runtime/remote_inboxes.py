@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rolecall.core.errors import RolecallError, RoleLost
 from rolecall.core.ids import RoleId
+from rolecall.core.inboxes import Inbox
 from rolecall.runtime.buffers import Admission
 from rolecall.runtime.lines import OutLine
 from rolecall.runtime.wire_errors import from_wire
@@ -36,8 +37,8 @@ class _Message:
 class RemoteBox:
     """An inbox of a role on another node."""
 
-    def __init__(self, remote: RemoteRole, name: str) -> None:
-        self._remote, self._name = remote, name
+    def __init__(self, remote: RemoteRole, inbox: Inbox[Any]) -> None:
+        self._remote, self._name, self._compress = remote, inbox.name, inbox.compress
         self._lines: dict[RoleId, OutLine[_Message]] = {}
         self._under_way: dict[int, tuple[_Message, int]] = {}
         self._kept: dict[_Message, None] = {}
@@ -105,7 +106,7 @@ class RemoteBox:
         self._under_way[number] = (message, order)
         frame = f.Put(number, self._remote.id, self._name, message.caller, order)
         try:
-            self._remote.network.send(self._remote.home, frame, message.segments)
+            self._remote.network.send(self._remote.home, frame, message.segments, compress=self._compress)
         except RolecallError:
             self._settle(number)
             raise

@@ -35,8 +35,8 @@ class WireSink:
     """A subscriber on another node, at the topic: sends what it has credit for, keeps a bounded number beyond."""
 
     __slots__ = (
-        "_credit", "_kept", "_network", "_number", "_peer", "_role", "_topic", "capacity", "condition", "overflow",
-        "subscriber", "where",
+        "_compress", "_credit", "_kept", "_network", "_number", "_peer", "_role", "_topic", "capacity", "condition",
+        "overflow", "subscriber", "where",
     )  # fmt: skip
 
     def __init__(self, network: Network, peer: str, frame: f.Subscribe) -> None:
@@ -47,6 +47,7 @@ class WireSink:
         self.overflow, self.capacity = frame.overflow, max(1, frame.capacity)
         where = dict(frame.where)
         topic = network.node.local_topic(RoleId(frame.to), frame.topic).declaration
+        self._compress = topic.compress
         self.condition: Conditions | None = compile_conditions(where, topic.type, None, self.where) if where else None
         self._credit = WINDOW
         self._kept: list[_Kept] = []
@@ -96,7 +97,7 @@ class WireSink:
     def _forward(self, segments: list[Segment]) -> bool:
         """Send an event; return False where the link has no room, and go on when it has."""
         try:
-            self._network.send(self._peer, f.Event(self._number), segments)
+            self._network.send(self._peer, f.Event(self._number), segments, compress=self._compress)
         except LinkOverflow:
             self._network.when_room(self._peer, partial(self.grant, 0))
             return False
