@@ -21,6 +21,8 @@ import sys
 import time
 from dataclasses import dataclass
 
+from rich.console import Console
+
 import rolecall as rc
 from rolecall.core.topologies import neighbours
 from rolecall.runtime.instance import Hosting, RoleInstance
@@ -138,13 +140,9 @@ def in_a_process_of_its_own(nodes: int, rounds: int) -> Result:
     return Result(int(out[0]), int(out[1]), *map(float, out[2:]))
 
 
-def say(line: str) -> None:
-    """Print a line."""
-    sys.stdout.write(f"{line}\n")
-
-
 def report(results: list[Result]) -> bool:
     """Print what was measured; return whether all is within its bounds."""
+    say = Console(highlight=False, soft_wrap=True).print
     say(f"{'nodes':>8} {'deliveries':>12} {'a second':>10} {'us each':>8} {'kB a node':>10} {'virtual s':>10}")
     for result in results:
         say(
@@ -168,7 +166,9 @@ def main() -> int:
     told = parser.parse_args()
     if told.raw:
         result = measured(told.nodes[0], told.rounds)
-        say(f"{result.nodes} {result.deliveries} {result.took_s} {result.virtual_s} {result.node_kb}")
+        Console(highlight=False, soft_wrap=True).print(
+            f"{result.nodes} {result.deliveries} {result.took_s} {result.virtual_s} {result.node_kb}"
+        )
         return 0
     return 0 if report([in_a_process_of_its_own(nodes, told.rounds) for nodes in told.nodes]) else 1
 

@@ -71,7 +71,7 @@ class Native(Role):
     related = Topic(Related)
 
     def __init__(self) -> None:
-        self._ended: deque[tuple[RoleInfo, float]] = deque(maxlen=ENDED_ROLES)
+        self._ended: deque[tuple[RoleInfo, float]] | None = None  # it takes memory, and there may be thousands
         self._counts = Counter({"messages": 0, "roles_ended": 0})
 
     # ------------------------------------------------------------------------------------------ who is here
@@ -145,6 +145,8 @@ class Native(Role):
         """Take note that a role of the node has ended; for nodes that tell others."""
         status = "failed" if instance.status is Status.FAILED else "stopped"
         info = RoleInfo(instance.id, _class_name(instance), status, 0.0, instance.why_lost)
+        if self._ended is None:
+            self._ended = deque(maxlen=ENDED_ROLES)
         self._ended.append((info, self._node.time_s))
         self._counts["roles_ended"] += 1
         self._counts["messages"] += _handled(instance)
@@ -245,7 +247,7 @@ class Native(Role):
     def _ended_infos(self) -> list[RoleInfo]:
         """Return the roles that have ended, the last one last."""
         now = self._node.time_s
-        return [msgspec.structs.replace(info, since_s=now - at_s) for info, at_s in self._ended]
+        return [msgspec.structs.replace(info, since_s=now - at_s) for info, at_s in self._ended or ()]
 
 
 def _class_name(instance: RoleInstance) -> str:

@@ -78,7 +78,7 @@ class Node:
         self.directory = directory or Directory()
         self.options = options or NodeOptions()
         self.observers = list(observers)
-        self.dead_letters: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS)
+        self._dead_letters: deque[DeadLetter] | None = None
         self.buried = 0
         """How many dead letters there have been."""
         self.audit: Callable[..., None] = _unaudited
@@ -296,6 +296,13 @@ class Node:
             other.source_lost(instance.id, error)
 
     # ------------------------------------------------------------------------------------------ telling
+
+    @property
+    def dead_letters(self) -> deque[DeadLetter]:
+        """The last messages that could not be delivered or answered."""
+        if self._dead_letters is None:  # it takes memory even while it is empty, and there may be thousands
+            self._dead_letters = deque(maxlen=DEAD_LETTERS)
+        return self._dead_letters
 
     @property
     def time_s(self) -> float:
