@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ("save_comparison",)
 
 _PANELS: tuple[tuple[str, Callable[[Point], float]], ...] = (
-    ("samples trained", lambda point: point.samples),
+    ("thousand samples trained", lambda point: point.samples / 1e3),
     ("megabytes sent", lambda point: point.bytes / 1e6),
     ("virtual seconds", lambda point: point.time_s),
 )
