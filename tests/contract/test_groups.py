@@ -8,6 +8,8 @@ import anyio
 import pytest
 
 import rolecall as rc
+from rolecall.sim.faults import Crash
+from rolecall.sim.schedule import Schedule, Timed
 
 from .contract_app import CRASHES, both_seams, property_of, rng, run
 from .contract_roles import LEDGER, Called, Caller
@@ -72,3 +74,14 @@ async def test_a_quorum_decides_while_members_come_and_go(sim_seed: int, seam: A
 
 def _asking(n: int, delays: dict[rc.RoleId, float]) -> Any:
     return lambda who: Called.many.bind("a/caller", n, delays[who])
+
+
+@pytest.mark.simulation
+async def test_a_node_that_crashes_when_somebody_has_just_connected_leaves_no_timer(sim_seed: int) -> None:
+    async def script(me: Caller) -> None:
+        await anyio.sleep(1)
+        with anyio.move_on_after(0.002):
+            await me.called.many("a/caller", 0, 0.0)
+
+    faults = Schedule((Timed(1.0008, Crash("b", 0.01, "kept")),))
+    await run({"a": script}, callers="a", seam="grpc", faults=faults)

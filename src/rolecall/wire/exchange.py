@@ -271,6 +271,8 @@ class Exchange:
         for link in self.links.values():
             link.end("closed", reason)
         self.shared_memory.close()
+        for listener in self._listeners:
+            listener.abandon()
         for task in self._tasks:
             task.cancel()
 

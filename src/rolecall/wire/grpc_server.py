@@ -125,6 +125,12 @@ class Listener:
         if self._plain is not None:
             await self._plain.wait_closed()
 
+    def abandon(self) -> None:
+        """Do nothing more, as when the process is killed; for nodes that share one."""
+        for timer in self._protocols.values():
+            if timer is not None:
+                timer.cancel()
+
     # ---------------------------------------------------------------------------------------------------- TLS
 
     async def _accept(self, listening: socket.socket, tls: ssl.SSLContext) -> None:
