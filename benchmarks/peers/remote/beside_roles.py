@@ -54,6 +54,7 @@ class Sender(rc.Role):
         idle_s = await self._pings(calls)
         before = peak_bytes(), await self.receiver.peak()
         tensors = rc.Tensors({"weights": np.zeros(size_bytes // 4, np.float32)})
+        await self.receiver.weigh(tensors)  # memory that the system has to find first would be measured with it
         beside_s: list[float] = []
         transfer_s: list[float] = []
         while len(beside_s) < calls:

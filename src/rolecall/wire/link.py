@@ -28,6 +28,7 @@ Ending: TypeAlias = Literal["closed", "left", "lost"]
 """By this side, by the other side on purpose, or against the will of at least one."""
 
 _EARLY_FRAMES: Final = 4_096
+_FLUSH_FRAMES: Final = 32  # sent in one turn of the loop: the other side may begin with them
 _ABOUT_CONNECTION: Final = frozenset({Heartbeat, HeartbeatReply, Goodbye})
 
 
@@ -40,7 +41,8 @@ class Link:
 
     __slots__ = (
         "_acknowledging", "_cut_s", "_early", "_heard_bytes", "_loop", "_on_cut", "_on_end", "_on_frame", "_pipe",
-        "_pumping", "_received_before", "_room_wanted", "_sent_before", "_suspicion", "_turns", "_waiting",
+        "_pumping", "_received_before", "_room_wanted", "_sent_before", "_suspicion", "_turns", "_unwritten",
+        "_waiting",
         "connection", "dialled", "ended", "lane", "number", "pace", "peer", "round_trip_s", "session",
     )  # fmt: skip
 
@@ -72,6 +74,7 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._pipe: Pipe | None = None
         self._cut_s: float | None = None  # since when there is no connection
+        self._unwritten = 0
         self._pumping = self._acknowledging = False  # whether its turn is to come
         self._heard_bytes = 0
         self._sent_before = self._received_before = 0  # on earlier connections
@@ -115,9 +118,13 @@ class Link:
         self, frame: Frame, segments: Sequence[Segment] = (), *, urgent: bool = False, compress: bool = False
     ) -> None:
         """Queue a frame; see `Session.send`, also for what it raises. On a link that has ended, do nothing."""
-        if self.ended is None:
-            self.session.send(frame, segments, urgent=urgent, compress=compress)
-            self.wake()
+        if self.ended is not None:
+            return
+        self.session.send(frame, segments, urgent=urgent, compress=compress)
+        self._unwritten += 1
+        if self._unwritten >= _FLUSH_FRAMES:
+            self._write()
+        self.wake()
 
     def when_room(self, go_on: Callable[[], None]) -> None:
         """Call a function once, when there is room again after a `LinkOverflow`; never, if the link ends before."""
@@ -320,15 +327,19 @@ class Link:
     def pump(self) -> None:
         """Write what there is to write, as far as the connection takes it; called when it is this link's turn."""
         self._pumping = False
+        self._write()
+        if self._room_wanted:
+            self._give_room()
+        if self._waiting:
+            self._check_waiting()
+
+    def _write(self) -> None:
+        self._unwritten = 0
         while self._pipe is not None and self._pipe.writable:
             chunk = self.session.next_chunk()
             if chunk is None:
                 break
             self._pipe.write(chunk)
-        if self._room_wanted:
-            self._give_room()
-        if self._waiting:
-            self._check_waiting()
 
     def _give_room(self) -> None:
         """Have those go on who wait for room, each in turn; one that needs more comes again at the end."""
