@@ -76,6 +76,13 @@ def test_other_processes_import_the_roles_of_a_script(tmp_path: Path, guard: str
     assert says in ran.stdout + ran.stderr
 
 
+def test_a_script_that_simulates_when_it_is_imported_says_so(tmp_path: Path) -> None:
+    simulated = "async def main():\n    async with rc.simulation(app) as sim:\n        await sim.finished()\n"
+    (tmp_path / "fresh.py").write_text(f"{SCRIPT}\n{simulated}\nrc.simulate(main, threads='inline')\n")
+    ran = subprocess.run([sys.executable, "fresh.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert "module fresh: it starts a run when it is imported" in ran.stderr
+
+
 def test_a_registered_factory_is_found_by_its_name() -> None:
     @factory("test-importing")
     def make() -> int:

@@ -8,6 +8,7 @@ import hashlib
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,7 +151,7 @@ def run_sync(app: App | str | Path, **options: Any) -> History:
     if asyncio._get_running_loop() is None:
         return start()
     with ThreadPoolExecutor(1, thread_name_prefix="rolecall-run") as pool:
-        return pool.submit(start).result()
+        return pool.submit(copy_context().run, start).result()
 
 
 def prepared(app: App | str | Path, sets: tuple[str, ...], seed: int | None) -> Deployment:

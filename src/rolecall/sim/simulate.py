@@ -9,6 +9,7 @@ import random
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
 from typing import Any, TypeVar
 
@@ -52,7 +53,7 @@ def simulate(
     if asyncio._get_running_loop() is None:
         return run()
     with ThreadPoolExecutor(1, thread_name_prefix="rolecall-simulation") as pool:  # as in a notebook
-        return pool.submit(run).result()
+        return pool.submit(copy_context().run, run).result()
 
 
 def virtual_loop() -> VirtualLoop | None:
