@@ -20,6 +20,7 @@ from rolecall.sim.errors import Stuck
 from rolecall.sim.faults import Isolate
 from rolecall.sim.network import Path as Way
 from rolecall.sim.simulate import virtual_loop
+from rolecall.sim.swarm import Swarm
 
 from . import simulated_roles as roles
 
@@ -241,6 +242,17 @@ async def test_slow_devices_and_ways_take_time(sim_seed: int) -> None:
         history = await sim.finished()
     step_s = 100 * 6e6 / 3e9
     assert history.metrics[-1].time_s == pytest.approx(3 * (2 * 0.2 + 10 * step_s) + 4 * 2 * 0.2, abs=0.5)
+
+
+@pytest.mark.simulation(seeds=6)
+async def test_a_node_without_a_device_is_never_drawn_to_be_slow(sim_seed: int) -> None:
+    slow = Swarm(kinds={"slow": 1.0}, faults=8)
+    async with rc.simulation(asking(), swarm=slow, swarm_s=5.0) as sim:
+        await sim.finished()
+        assert not sim.schedule.faults
+    async with rc.simulation(asking(device="edge"), swarm=slow, swarm_s=5.0) as sim:
+        await sim.finished()
+        assert sim.schedule.faults
 
 
 FAULTY = """

@@ -17,13 +17,14 @@ from rolecall.core.role import Role
 from rolecall.fleet.app import App
 from rolecall.fleet.course import Ending
 from rolecall.fleet.importing import require_no_import
+from rolecall.fleet.modelling import device_of
 from rolecall.fleet.run import History, history_of, prepared
 from rolecall.fleet.simulated import WorldEngine
 from rolecall.fleet.structure import first_nodes
 from rolecall.runtime.endpoints import RoleProxy
 from rolecall.sim.attempt import ATTEMPT, note
 from rolecall.sim.checks import Check, Checks, Promise
-from rolecall.sim.faults import Fault
+from rolecall.sim.faults import Fault, Slow
 from rolecall.sim.log import Event, EventLog, Packet
 from rolecall.sim.network import Network
 from rolecall.sim.schedule import At, Schedule, Timed
@@ -90,7 +91,7 @@ class Simulation:
         self._forced = attempt.forced if attempt is not None else None
         if self._swarm is not None:
             drawn = draw(seed, nodes, self._swarm_s, self._swarm, spare=self._spare)
-            self._given = self._given.with_(*drawn.faults)
+            self._given = self._given.with_(*(timed for timed in drawn.faults if self._matters(timed.fault)))
         self.schedule = self._forced if self._forced is not None else self._given
         self._engine = WorldEngine(
             self._deployed, [self._record, *self._observers], checked=self._checked, stop=self._stop, seam=self._seam,
@@ -108,6 +109,10 @@ class Simulation:
         self._scope = anyio.CancelScope()
         self._scope.__enter__()
         return self
+
+    def _matters(self, fault: Fault) -> bool:
+        """Say whether a fault that was drawn can be: a node without a device computes in no time, and is never slow."""
+        return not isinstance(fault, Slow) or device_of(self._deployed.app, fault.node) is not None
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
