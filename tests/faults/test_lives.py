@@ -29,7 +29,7 @@ class Wire:
         self.sent: list[Any] = []
         self.on_frame: Any = None
 
-    def send(self, frame: Any, segments: Any = ()) -> None:
+    def send(self, frame: Any, segments: Any = (), *, compress: bool = False) -> None:
         self.sent.append(frame)
 
     def call(self, id_: int, order: int) -> None:

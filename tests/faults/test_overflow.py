@@ -176,7 +176,7 @@ class Wall:
         self.lost: list[str] = []
         self.wanted: list[Any] = []
 
-    def send(self, frame: Any, segments: Any = ()) -> None:
+    def send(self, frame: Any, segments: Any = (), *, compress: bool = False) -> None:
         raise LinkOverflow("x", "frames", 10, 10)
 
     def when_room(self, go_on: Any) -> None:
