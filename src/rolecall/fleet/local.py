@@ -116,11 +116,15 @@ class LocalEngine:
         if errors:
             self._say("error", name, f"could not join: {errors[0][1]}")
             raise errors[0][1]
+        self._begin_mains(hosted)
+        self._say("info", name, f"has joined: {', '.join(instance.id.name for instance in hosted) or 'no role'}")
+
+    def _begin_mains(self, hosted: Iterable[RoleInstance]) -> None:
+        """Run the main routines of roles that have come while the application runs."""
         mains = [instance for instance in hosted if instance.has_main]
         self._course.more(len(mains))
         for instance in mains:
             instance.start_main(self._main_ended(instance))
-        self._say("info", name, f"has joined: {', '.join(instance.id.name for instance in hosted) or 'no role'}")
 
     def _came(self, name: str) -> None:
         """Have the others know of the roles of a node that has come; here they have one directory."""
@@ -140,12 +144,15 @@ class LocalEngine:
         nodes = list(self._nodes.values())
         self._directory.closing = True
         with anyio.CancelScope(shield=True):
-            for node in nodes:
-                for instance in reversed(node.instances):
-                    if instance is not node.native:
-                        await instance.stop()
+            await self._stop_roles(nodes)
             for node in nodes:
                 node.closing.set()
+
+    async def _stop_roles(self, nodes: Iterable[Node]) -> None:
+        for node in nodes:
+            for instance in reversed(node.instances):
+                if instance is not node.native:
+                    await instance.stop()
 
     def _report_blockage(self, blockage: Blockage) -> None:
         next(iter(self._nodes.values())).say("warning", blockage.task, str(blockage))
@@ -169,7 +176,7 @@ class LocalEngine:
 
         async def start(instance: RoleInstance) -> None:
             try:
-                await instance.start()
+                await self._start(instance)
             except Exception as error:
                 errors.append((instance, error))
 
@@ -177,6 +184,10 @@ class LocalEngine:
             for instance in hosted:
                 starting.start_soon(start, instance)
         return errors
+
+    async def _start(self, instance: RoleInstance) -> None:
+        """Set a role up."""
+        await instance.start()
 
     # ------------------------------------------------------------------------------------------ work
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import anyio
@@ -169,26 +170,12 @@ class WorldEngine(LocalEngine):
         role = cast(SimulatedNodeRole, life.node.native.role)
         role.links, role.world = life.links, self.world
 
-    async def _set_up(self, hosted: Iterable[RoleInstance]) -> list[tuple[RoleInstance, Exception]]:
-        errors: list[tuple[RoleInstance, Exception]] = []
-
-        async def start(instance: RoleInstance) -> None:
-            try:
-                await self.world.start(instance)
-            except Exception as error:
-                errors.append((instance, error))
-
-        async with anyio.create_task_group() as starting:
-            for instance in hosted:
-                starting.start_soon(start, instance)
-        return errors
+    async def _start(self, instance: RoleInstance) -> None:
+        await self.world.start(instance)
 
     async def _close(self) -> None:
         self._directory.closing = True
-        for life in self.world.living():
-            for instance in reversed(life.node.instances):
-                if instance is not life.node.native:
-                    await instance.stop()
+        await self._stop_roles(life.node for life in self.world.living())
         await self.world.close()
 
     def _say(self, level: str, source: str, text: str) -> None:
@@ -210,12 +197,8 @@ class WorldEngine(LocalEngine):
             self._course.end(failure_of(f"node {node}", "the run", NodeLost(role, "it has crashed", "unknown")))
 
     def _restarted(self, node: str, roles: list[RoleInstance]) -> None:
-        life = self.world.life(node)
-        self._nodes[node] = life.node
-        mains = [instance for instance in roles if instance.has_main]
-        self._course.more(len(mains))
-        for instance in mains:
-            instance.start_main(self._main_ended(instance))
+        self._nodes[node] = self.world.life(node).node
+        self._begin_mains(roles)
 
 
 class SimulatedEngine:
@@ -233,35 +216,23 @@ class SimulatedEngine:
         stop: anyio.Event,
         on_management: OnManagement | None = None,
     ) -> None:
-        self._deployed, self._observers, self._checked, self._stop = deployed, observers, checked, stop
-        self._on_management = on_management
+        self._observers, self._stop, self._seed = observers, stop, deployed.app.seed or 0
+        self._engine = partial(WorldEngine, deployed, checked=checked, on_management=on_management)
 
     async def run(self) -> Ending:
         """Run the application until it ends, is stopped or fails; see `LocalEngine.run` for what it raises."""
-        engine = WorldEngine if virtual_loop() is not None else _Aside
-        return await engine(
-            self._deployed,
-            self._observers,
-            checked=self._checked,
-            stop=self._stop,
-            on_management=self._on_management,
-        ).run()
+        if virtual_loop() is not None:
+            return await self._engine(self._observers, stop=self._stop).run()
+        return await _Aside(self._engine, self._observers, self._stop, self._seed).run()
 
 
 class _Aside:
     """A simulation in a thread, and the loop that waits for it: records go there, and word to stop comes from there."""
 
     def __init__(
-        self,
-        deployed: Deployment,
-        observers: Sequence[Observer],
-        *,
-        checked: bool,
-        stop: anyio.Event,
-        on_management: OnManagement | None,
+        self, engine: Callable[..., WorldEngine], observers: Sequence[Observer], stop: anyio.Event, seed: int
     ) -> None:
-        self._deployed, self._observers, self._checked, self._stop = deployed, observers, checked, stop
-        self._on_management = on_management
+        self._engine, self._observers, self._stop, self._seed = engine, observers, stop, seed
         self._outer = asyncio.get_running_loop()
         self._inner: VirtualLoop | None = None
         self._inner_stop: anyio.Event | None = None
@@ -301,7 +272,7 @@ class _Aside:
 
     def _simulate(self) -> Ending | None:
         try:
-            return simulate(self._body, seed=self._deployed.app.seed or 0, threads="inline")
+            return simulate(self._body, seed=self._seed, threads="inline")
         except asyncio.CancelledError:  # of the loop in here, and nothing to the one that waits
             return None
 
@@ -312,13 +283,7 @@ class _Aside:
         if self._stop.is_set():
             self._inner_stop.set()
         observers = [self._observer(observer) for observer in self._observers]
-        return await WorldEngine(
-            self._deployed,
-            observers,
-            checked=self._checked,
-            stop=self._inner_stop,
-            on_management=self._on_management,
-        ).run()
+        return await self._engine(observers, stop=self._inner_stop).run()
 
     def _observer(self, observer: Observer) -> Observer:
         def told(record: Record) -> None:
