@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -193,11 +192,10 @@ def _command(format: Format, debug: bool) -> Iterator[View]:
 
 
 def _wait(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    import anyio
+    from rolecall.runtime.event_loop import run_on_loop
 
-    uvloop = importlib.util.find_spec("uvloop") is not None
     try:
-        anyio.run(work, backend_options={"use_uvloop": uvloop})
+        run_on_loop(work)
     except BrokenPipeError:  # nobody reads any more, as with `head`
         from rolecall.cli.exit_codes import ExitCode
         from rolecall.cli.session import let_go

@@ -114,7 +114,6 @@ def _audit_file(name: str) -> Path:
 
 
 def _serve(config: StandingNodeConfig, out: TextIO, format: Format) -> None:
-    import importlib.util
 
     import anyio
     import anyio.to_thread
@@ -122,6 +121,7 @@ def _serve(config: StandingNodeConfig, out: TextIO, format: Format) -> None:
     from rolecall.cli.interrupts import Interrupts
     from rolecall.fleet.gate import standing
     from rolecall.fleet.standing_node import StandingNode
+    from rolecall.runtime.event_loop import run_on_loop
 
     def announce(address: str | None) -> None:
         tls = config.access.certs is not None
@@ -143,9 +143,8 @@ def _serve(config: StandingNodeConfig, out: TextIO, format: Format) -> None:
 
             await StandingNode(config, listening, desk.services).serve(stop)
 
-    uvloop = importlib.util.find_spec("uvloop") is not None
     with _log_to_stderr(), Interrupts(notice=_say, last_words=lambda code: None) as interrupts:
-        anyio.run(interrupts.run, serve, backend_options={"use_uvloop": uvloop})
+        run_on_loop(interrupts.run, serve)
     if format is Format.JSONL:
         _event(out, {"event": "finished", "terminal": True, "status": "ok"})
 

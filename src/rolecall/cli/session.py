@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import sys
@@ -138,11 +137,10 @@ class _Session:
             self._directory.close()
 
     def _run(self, app: App, directory: RunDirectory) -> History:
-        import anyio
-
         from rolecall.fleet.gate import attended
         from rolecall.fleet.run import run
         from rolecall.observe.pump import Pump
+        from rolecall.runtime.event_loop import run_on_loop
 
         settings = self._settings
         sinks: list[Observer] = [directory.record, self._collect, self._reporter.record]
@@ -160,8 +158,7 @@ class _Session:
                         on_management=on_management if settings.engine != "sim" else None,  # time is its own there
                     )
 
-            uvloop = importlib.util.find_spec("uvloop") is not None
-            return anyio.run(self._interrupts.run, body, backend_options={"use_uvloop": uvloop})
+            return run_on_loop(self._interrupts.run, body)
 
     def _collect(self, record: Record) -> None:
         self._series.add(record)

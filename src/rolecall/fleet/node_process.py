@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.util import find_spec
 from typing import Final, cast
 
 import anyio
@@ -16,6 +15,7 @@ from rolecall.fleet.agent import Agent, managed_by
 from rolecall.fleet.portable import ImportPolicy
 from rolecall.fleet.reports import Logged
 from rolecall.runtime.directory import NATIVE
+from rolecall.runtime.event_loop import run_on_loop
 from rolecall.runtime.links import Links
 from rolecall.runtime.node import Node, NodeOptions
 from rolecall.runtime.watchdog import Watchdog
@@ -45,7 +45,7 @@ class NodeConfig(msgspec.Struct, frozen=True, kw_only=True):
 def main(config: bytes) -> int:
     """Run a node until its conductor is done with it; return the exit code."""
     told = msgspec.msgpack.decode(config, type=NodeConfig)
-    anyio.run(_run, told, backend_options={"use_uvloop": find_spec("uvloop") is not None})
+    run_on_loop(_run, told)
     return 0
 
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from rolecall.fleet.deployment import Deployment, deployment
 from rolecall.fleet.importing import require_no_import
 from rolecall.fleet.local import LocalEngine
 from rolecall.fleet.structure import calls
+from rolecall.runtime.event_loop import run_on_loop
 
 if TYPE_CHECKING:
     from rolecall.fleet.management import OnManagement
@@ -147,7 +147,7 @@ def run_sync(app: App | str | Path, **options: Any) -> History:
     Inside a running event loop, as in a notebook, the run gets a thread and a loop of its own.
     """
     main = functools.partial(run, app, **options)
-    start = functools.partial(anyio.run, main, backend_options={"use_uvloop": find_spec("uvloop") is not None})
+    start = functools.partial(run_on_loop, main)
     if asyncio._get_running_loop() is None:
         return start()
     with ThreadPoolExecutor(1, thread_name_prefix="rolecall-run") as pool:
