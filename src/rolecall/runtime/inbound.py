@@ -61,18 +61,17 @@ class Inbound:
             self._send(f.Full(frame.id))
             return
         promised = line.redeem()
-        caller = RoleId(frame.caller)
+        caller, size = RoleId(frame.caller), _bytes_of(segments)
         try:
             dispatcher = self._dispatcher(caller, frame)
             if frame.remaining_s is not None and frame.remaining_s <= 0:
                 self._send(f.Cancelled(frame.id))
-            elif promised is None and self._must_wait(dispatcher, frame, segments):
+            elif promised is None and self._must_wait(dispatcher, frame, size):
                 self._send(f.Full(frame.id))
-                size = _bytes_of(segments)
                 dispatcher.when_room(size, partial(self._promise, dispatcher, frame, line, size))
                 return
             else:
-                self._submit(dispatcher, caller, frame, segments, promised=promised is not None)
+                self._submit(dispatcher, caller, frame, segments, size, promised=promised is not None)
         except RolecallError as error:
             self._send(f.Failed(frame.id, to_wire(error, f"{frame.to}.{frame.channel}")))
         if promised is not None:
@@ -104,6 +103,7 @@ class Inbound:
         caller: RoleId,
         frame: f.Call,
         segments: Sequence[memoryview],
+        size: int,
         *,
         promised: bool,
     ) -> None:
@@ -119,7 +119,7 @@ class Inbound:
             parent=_chain(frame.chain),
             deadline=deadline,
         )
-        invocation.bytes = _bytes_of(segments)  # what `must_wait` was asked for, so that it is never parked here
+        invocation.bytes = size  # what `must_wait` was asked for, so that it is never parked here
         compress = dispatcher.options.compress
         if frame.kind == "stream":
             when_room = partial(self._network.when_room, self._peer)
@@ -160,8 +160,8 @@ class Inbound:
         except LinkOverflow:  # of many reports the newest count, and the link is full
             pass
 
-    def _must_wait(self, dispatcher: Dispatcher, frame: f.Call, segments: Sequence[memoryview]) -> bool:
-        if not dispatcher.must_wait(_bytes_of(segments)):
+    def _must_wait(self, dispatcher: Dispatcher, frame: f.Call, size: int) -> bool:
+        if not dispatcher.must_wait(size):
             return False
         if (parent := _chain(frame.chain)) is not None:
             dispatcher.refuse_cycle(parent)
