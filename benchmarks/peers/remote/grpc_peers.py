@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from multiprocessing.connection import Connection
 from typing import Any, ClassVar
 
@@ -16,7 +17,7 @@ SMALL = b"x" * 20
 LARGE_BYTES = 4_096  # what is longer is answered with its length
 
 
-class StreamPeer:
+class StreamPeer(ABC):
     """What the two have in common: the workloads over a stream that can be written and read."""
 
     lacks: ClassVar[frozenset[str]] = frozenset({"event"})
@@ -45,20 +46,20 @@ class StreamPeer:
 
     serve: ClassVar[Any]
 
-    def _import(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _import(self) -> None: ...
 
-    async def _connect(self, port: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _connect(self, port: int) -> None: ...
 
-    async def _disconnect(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _disconnect(self) -> None: ...
 
-    async def _write(self, message: bytes) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _write(self, message: bytes) -> None: ...
 
-    async def _read(self) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    async def _read(self) -> Any: ...
 
     async def _call(self, operations: int) -> None:
         for _ in range(operations):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -88,7 +89,7 @@ class LogisticRegression(MLP):
         )
 
 
-class _ImageModel(TorchModel):
+class _ImageModel(TorchModel, ABC):
     """A model of square images of one shape, which `dataset`, the name of a data set, sets with the classes."""
 
     sizes: tuple[int, ...] = ()  # the sides it can take; none: any
@@ -122,8 +123,8 @@ class _ImageModel(TorchModel):
         )
 
     @staticmethod
-    def _layers(channels: int, size: int, classes: int) -> nn.Module:
-        raise NotImplementedError
+    @abstractmethod
+    def _layers(channels: int, size: int, classes: int) -> nn.Module: ...
 
     def check(self, data: Dataset) -> None:
         """Raise `CallerError` for an empty data set or images of another shape."""

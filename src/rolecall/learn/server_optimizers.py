@@ -6,6 +6,7 @@ The difference between the mean and the model the clients started from is taken 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -48,7 +49,7 @@ class FedAvgM:
         return params + momentum * self.lr, OptimizerState(state.steps + 1, momentum)
 
 
-class _Adaptive:
+class _Adaptive(ABC):
     """What FedAdagrad, FedAdam and FedYogi share: all but how the second moment moves."""
 
     def __init__(self, lr: float = 0.1, beta1: float = 0.9, beta2: float = 0.99, tau: float = 1e-3) -> None:
@@ -72,8 +73,8 @@ class _Adaptive:
         params, momentum, second = rows
         return np.asarray(params + self.lr * momentum / (np.sqrt(second) + self.tau))
 
-    def _second(self, rows: Array) -> Array:
-        raise NotImplementedError
+    @abstractmethod
+    def _second(self, rows: Array) -> Array: ...
 
 
 class FedAdagrad(_Adaptive):
