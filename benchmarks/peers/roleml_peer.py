@@ -115,16 +115,22 @@ class Arrivals:
 
 def build_actor() -> Any:
     """Return an actor with no neighbours."""
-    from roleml.core.actor.default.impl import Actor
-    from roleml.core.actor.group.impl.sequential import SequentialCollectiveImplementor
     from roleml.core.context import ActorProfile, Context
     from roleml.core.messaging.null import MessagingComponentDisabled
 
     profile = ActorProfile("bench", "127.0.0.1:0")
     context = Context.build(profile, workdir=".", seed=1)
     messaging = MessagingComponentDisabled(profile.name, profile.address, context.contacts)
+    return actor_of(context, messaging)
+
+
+def actor_of(context: Any, messaging: Any) -> Any:
+    """Return an actor of RoleML's default kind that sends and receives by `messaging`."""
+    from roleml.core.actor.default.impl import Actor
+    from roleml.core.actor.group.impl.sequential import SequentialCollectiveImplementor
+
     return Actor(
-        profile,
+        context.profile,
         context=context,
         procedure_invoker=messaging,
         procedure_provider=messaging,

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from harness import IN_FLIGHT, LARGE_VALUES, SUBSCRIBERS, TENSOR_VALUES, time_rounds
 from peers.remote.children import Children, free_port
+from peers.roleml_peer import actor_of
 
 CALLER = "caller"
 
@@ -101,8 +102,6 @@ def run_actor(connection: Connection, name: str, addresses: dict[str, str]) -> N
 
 def build_actor(name: str, addresses: dict[str, str]) -> Any:
     """Return an actor that knows where the others are."""
-    from roleml.core.actor.default.impl import Actor
-    from roleml.core.actor.group.impl.sequential import SequentialCollectiveImplementor
     from roleml.core.context import ActorProfile, Context
     from roleml.extensions.messaging.comb.grpc.component import GRPCMessagingComponent
 
@@ -110,13 +109,7 @@ def build_actor(name: str, addresses: dict[str, str]) -> Any:
     profiles = {other: ActorProfile(other, address) for other, address in addresses.items()}
     context = Context.build(profiles[name], workdir=".", seed=1, initial_contacts=list(profiles.values()))
     messaging = GRPCMessagingComponent(name, addresses[name], context.contacts)
-    return Actor(
-        profiles[name],
-        context=context,
-        procedure_invoker=messaging,
-        procedure_provider=messaging,
-        collective_implementor=SequentialCollectiveImplementor(),
-    )
+    return actor_of(context, messaging)
 
 
 def declare_roles() -> Any:
