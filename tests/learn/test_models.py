@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import sys
 
 import numpy as np
@@ -10,7 +11,7 @@ from rolecall.learn.dataset import ArrayDataset
 from rolecall.learn.models import CNN, MLP, LeNet5, LogisticRegression, ResNet8
 from rolecall.learn.torch_model import TorchModel
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
 
 def images(*shape: int, samples: int = 4) -> ArrayDataset:
@@ -119,6 +120,19 @@ def test_each_trains_and_predicts(model: TorchModel, shape: tuple[int, ...]) -> 
     outputs = model.predict(update.params, data.x)
     assert outputs.shape == (4, 10)
     assert model.evaluate(update.params, data).accuracy == (outputs.argmax(1) == data.y).mean()
+
+
+@pytest.mark.parametrize("model", [LeNet5(), CNN(3), ResNet8(3)], ids=lambda model: type(model).__name__)
+def test_the_layout_in_memory_changes_how_fast_a_model_is_not_what_it_computes(model: TorchModel) -> None:
+    plain = TorchModel(copy.deepcopy(model.module).to(memory_format=torch.contiguous_format))
+    channels, size = (1, 28) if isinstance(model, LeNet5) else (3, 32)
+    random = np.random.default_rng(1)
+    data = ArrayDataset(random.random((20, channels, size, size), np.float32), random.integers(0, 10, 20), 10)
+    update, expected = (which.fit(model.parameters(), data, batch_size=8, lr=0.1, seed=3) for which in (model, plain))
+    assert update.params.spec == expected.params.spec
+    assert all(value.flags.c_contiguous for value in update.params.values())
+    for name, value in expected.params.items():
+        np.testing.assert_allclose(update.params[name], value, rtol=1e-4, atol=1e-6)
 
 
 def test_images_of_another_size() -> None:
