@@ -40,6 +40,7 @@ _CAN_WAIT = frozenset({f.Call, f.Put, f.Event, f.Item, f.Progress, f.Reply})
 """What those who send it keep while the link has no room, or do without."""
 _MESSAGES = frozenset({*_CAN_WAIT, f.Failed})
 """What roles say to each other; the rest keeps that going."""
+_NOBODY: tuple[Any, str | None] = (None, None)
 
 
 class Wire(Protocol):
@@ -126,7 +127,7 @@ class Network:
         self._links[peer] = link
         inbound = self._inbound[peer] = Inbound(self, peer)
         self._send_waiting(peer, link)
-        link.on_frame = lambda frame, segments: self._received(peer, inbound, frame, segments)
+        link.on_frame = partial(self._received, peer, inbound)
 
     def _send_waiting(self, peer: str, link: Wire) -> None:
         """Send what has waited for a link, as far as it has room; what comes meanwhile goes after that."""
@@ -236,10 +237,14 @@ class Network:
     # ------------------------------------------------------------------------------------------ frames
 
     def _received(self, peer: str, inbound: Inbound, frame: f.Frame, segments: Sequence[memoryview]) -> None:
-        """Give a frame to whom it concerns; an answer nobody waits for any more is dropped."""
-        if type(frame) in _ANSWERS:
-            self._answer(peer, frame, segments)
-            return
+        """Give a frame to whom it concerns."""
+        kind = type(frame)
+        if kind in _ANSWERS:
+            self._answer(peer, kind, frame, segments)
+        else:
+            self._request(peer, inbound, frame, segments)
+
+    def _request(self, peer: str, inbound: Inbound, frame: f.Frame, segments: Sequence[memoryview]) -> None:
         match frame:
             case f.Call():
                 inbound.call(frame, segments)
@@ -265,12 +270,10 @@ class Network:
         if remote is not None and remote.home == peer:
             remote.ready(frame.channel, RoleId(frame.caller))
 
-    def _answer(self, peer: str, frame: Any, segments: Sequence[memoryview]) -> None:
-        """Give an answer to who asked that node for it; any other is dropped."""
-        asker, asked = self._asked.get(frame.id, (None, ""))
-        kind = type(frame)
-        take = getattr(asker, _ANSWERS.get(kind, ""), None)
-        if take is None or asked != peer:
+    def _answer(self, peer: str, kind: type, frame: Any, segments: Sequence[memoryview]) -> None:
+        """Give an answer to who asked that node for it; any other, or one nobody waits for any more, is dropped."""
+        asker, asked = self._asked.get(frame.id, _NOBODY)
+        if asked != peer or (take := getattr(asker, _ANSWERS[kind], None)) is None:
             return
         if kind in _WITH_PAYLOAD:
             take(frame.id, segments)

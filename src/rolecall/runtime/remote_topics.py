@@ -35,12 +35,12 @@ class WireSink:
     """A subscriber on another node, at the topic: sends what it has credit for, keeps a bounded number beyond."""
 
     __slots__ = (
-        "_compress", "_credit", "_kept", "_network", "_number", "_peer", "_role", "_topic", "capacity", "condition",
+        "_compress", "_credit", "_event", "_kept", "_network", "_peer", "_role", "_topic", "capacity", "condition",
         "overflow", "subscriber", "where",
     )  # fmt: skip
 
     def __init__(self, network: Network, peer: str, frame: f.Subscribe) -> None:
-        self._network, self._peer, self._number = network, peer, frame.id
+        self._network, self._peer, self._event = network, peer, f.Event(frame.id)
         self.where = f"{frame.subscriber}: subscription to {frame.topic}"
         self.subscriber = RoleId(frame.subscriber)
         self._role, self._topic = RoleId(frame.to), frame.topic
@@ -97,7 +97,7 @@ class WireSink:
     def _forward(self, segments: list[Segment]) -> bool:
         """Send an event; return False where the link has no room, and go on when it has."""
         try:
-            self._network.send(self._peer, f.Event(self._number), segments, compress=self._compress)
+            self._network.send(self._peer, self._event, segments, compress=self._compress)
         except LinkOverflow:
             self._network.when_room(self._peer, partial(self.grant, 0))
             return False

@@ -16,12 +16,15 @@ class Collector:
 
     def __init__(self) -> None:
         self._next = list(_STEPS)
+        self.due = self._next[0]
+        """After how many steps there is something to collect."""
 
     def collect(self, steps: int) -> None:
         """Collect the oldest generation whose time has come, `steps` steps after the beginning."""
-        if steps < self._next[0]:
+        if steps < self.due:
             return
         due = max(generation for generation, at in enumerate(self._next) if steps >= at)
         gc.collect(due)
         for generation in range(due + 1):
             self._next[generation] = steps + _STEPS[generation]
+        self.due = self._next[0]

@@ -58,9 +58,9 @@ class Route:
         """Have `callback(*args)` called, as code of the receiving node, when so many bytes have arrived."""
         if self.closed:
             return
-        pair, now_s = self._pair, self._timeline.now_s()
+        now_s = self._timeline.now_s()
         if (tap := self._courier.tap) is not None:
-            tap(now_s, pair.src, pair.dst, size_bytes)
+            tap(now_s, self._pair.src, self._pair.dst, size_bytes)
         self._under_way.append((size_bytes, callback, args))
         if not self._held:
             self._set_out(size_bytes, now_s)

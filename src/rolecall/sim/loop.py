@@ -239,8 +239,10 @@ class VirtualLoop(Refusing):
     def _arrived_alone(self) -> bool:
         """Run what arrives now at once, if nothing else is due; return whether that was so."""
         timers, now_s = self._timers, self._now_s
-        entry = timers[0]
-        if len(entry) == 3 or self._held or any(other[0] <= now_s for other in timers[1:3]):
+        entry, due = timers[0], len(timers)
+        if len(entry) == 3 or self._held:
+            return False
+        if (due > 1 and timers[1][0] <= now_s) or (due > 2 and timers[2][0] <= now_s):
             return False
         heapq.heappop(timers)
         _, _, target, is_daemon = entry
@@ -312,13 +314,14 @@ class VirtualLoop(Refusing):
 
     def _advance(self) -> None:
         """Move time to the next timer; raise `Stuck` when there is none, or only daemons for long."""
-        self._collector.collect(self.steps)
+        if self.steps >= self._collector.due:
+            self._collector.collect(self.steps)
         for listener in self.on_advance:
             listener()
         if self._ready:
             return
         timers = self._timers
-        while timers and _is_cancelled(timers[0]):
+        while timers and len(timers[0]) == 3 and _is_cancelled(timers[0]):
             heapq.heappop(timers)
             self._cancelled_timers -= 1
         if self._serious or self._idle[0] != self._task_steps:

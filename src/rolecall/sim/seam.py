@@ -83,18 +83,17 @@ class MemoryPipe:
         """Send a chunk; what may change under it is copied."""
         if self.closed is not None or self._other is None:
             return
-        size = sum(map(len, segments))
         views = [memoryview(segment if type(segment) is bytes else bytes(segment)) for segment in segments]
+        size = sum(map(len, views))
         self.sent_bytes += size
         self.flying_bytes += size
         if self._seam.watchers and self._on_chunk is not None:
             self._seam.watched("sent", self.node, self.remote, views)
         self._route.carry(size + OVERHEAD_BYTES, self._other._arrived, views, size)
 
-    def _landed(self, size: int) -> None:
-        """Make room for what comes next, once so many bytes have arrived."""
-        self.flying_bytes -= size
-        if self._blocked and self.flying_bytes < self._window:
+    def _landed(self) -> None:
+        """Go on with what there was no room for, now that something has arrived."""
+        if self.flying_bytes < self._window:
             self._blocked = False
             timeline = self._seam.courier.timeline
             timeline.at(timeline.now_s(), self.node, self._tell_writable)
@@ -106,8 +105,10 @@ class MemoryPipe:
     # ------------------------------------------------------------------------------------------------- reading
 
     def _arrived(self, segments: list[memoryview], size: int) -> None:
-        if self._other is not None:
-            self._other._landed(size)
+        if (other := self._other) is not None:
+            other.flying_bytes -= size
+            if other._blocked:
+                other._landed()
         if self._dropped:
             return
         if self._on_chunk is not None:
@@ -120,9 +121,11 @@ class MemoryPipe:
     def _hand_over(self, segments: list[memoryview], size: int) -> None:
         assert self._on_chunk is not None and self._on_malformed is not None
         self.received_bytes += size
+        limits = self._limits
         try:
-            self._limits.check("frame_bytes", size)
-            self._limits.check("segments", len(segments))
+            if size > limits.frame_bytes or len(segments) > limits.segments:
+                limits.check("frame_bytes", size)
+                limits.check("segments", len(segments))
             self._on_chunk(segments)
         except Malformed as error:
             self._dropped = True

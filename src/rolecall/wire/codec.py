@@ -142,7 +142,8 @@ def unpack(
 
 def unpack_raw(decoder: msgspec.msgpack.Decoder[T], segments: Sequence[Segment], limits: Limits) -> T:
     """Return the value in `segments`; leave errors of type to the caller, as `msgspec.ValidationError`."""
-    _check_sizes(segments, limits)
+    if len(segments) != 1 or len(segments[0]) > limits.message_bytes:
+        _check_sizes(segments, limits)
     check_depth(segments[0], limits)
     outer = incoming.message
     incoming.message = Message(segments, limits)
@@ -164,6 +165,6 @@ def _check_sizes(segments: Sequence[Segment], limits: Limits) -> None:
         raise Malformed("A message arrived without segments; the first holds its MessagePack.")
     if count > limits.segments:
         raise LimitExceeded("segments", count, limits.segments)
-    size = len(segments[0]) if count == 1 else sum(map(len, segments))
+    size = sum(map(len, segments))
     if size > limits.message_bytes:
         raise LimitExceeded("message_bytes", size, limits.message_bytes)

@@ -335,11 +335,12 @@ class Link:
 
     def _write(self) -> None:
         self._unwritten = 0
-        while self._pipe is not None and self._pipe.writable:
-            chunk = self.session.next_chunk()
+        session = self.session
+        while session.has_work and (pipe := self._pipe) is not None and pipe.writable:
+            chunk = session.next_chunk()
             if chunk is None:
                 break
-            self._pipe.write(chunk)
+            pipe.write(chunk)
 
     def _give_room(self) -> None:
         """Have those go on who wait for room, each in turn; one that needs more comes again at the end."""

@@ -91,8 +91,10 @@ class Outbox:
         lane = self._normal
         if number != NORMAL:
             lane = self._control if number == CONTROL else self._unnumbered
-        self._check_frames(len(lane.flying) + len(lane.waiting), times)
-        if lane is self._normal:
+        limits, frames = self._limits, len(lane.flying) + len(lane.waiting)
+        if frames >= limits.outbox_frames:
+            self._check_frames(frames, times)
+        if lane is self._normal and self._payload_bytes >= limits.outbox_bytes:
             self._check_bytes(times)
         lane.push(Outgoing(head, segments, size + len(head) + _ENTRY_BYTES * (1 + len(segments))))
 
@@ -177,6 +179,8 @@ class Outbox:
         return [self._bulk.take_ready(self._normal.sent)] if bulk else []
 
     def _take_small(self, max_bytes: int) -> list[Taken]:
+        if not (self._unnumbered.waiting or self._control.waiting):  # most often
+            return [self._normal.take(max_bytes)] if self._normal.waiting else []
         taken: list[Taken] = []
         for lane in (self._unnumbered, self._control, self._normal):
             if lane.waiting and max_bytes > 0:

@@ -129,7 +129,7 @@ class Session:
         `max_bytes` long at most, or one frame. A bare acknowledgement waits for others; send a `Heartbeat` now
         and then, which takes it along.
         """
-        if not self.has_work:
+        if not self._connected:
             return None
         batches = self._outbox.take(max_bytes)
         if not batches and not self._ack_due:
@@ -167,23 +167,21 @@ class Session:
         Raises `Malformed` or `LimitExceeded` when the other side does not keep to the protocol, and
         `SharedMemoryLost`, with nothing received, when a payload cannot be seen: the connection must end then.
         """
-        self._check()
+        if self._broken is not None:
+            raise self._broken.with_traceback(None)
         try:
-            return self._receive(segments)
+            if not segments:
+                raise Malformed("A chunk came without segments.")
+            head = decode_head(segments[0])
+            self._outbox.acknowledge(head.acks)
+            if not head.batches and len(segments) == 1:
+                return []
+            received = self._inbox.receive(head.batches, segments[1:])
+            self._count(head.batches, segments)
+            return received
         except Malformed as error:
             self._broken = error
             raise
-
-    def _receive(self, segments: Sequence[memoryview]) -> Received:
-        if not segments:
-            raise Malformed("A chunk came without segments.")
-        head = decode_head(segments[0])
-        self._outbox.acknowledge(head.acks)
-        if not head.batches and len(segments) == 1:
-            return []
-        received = self._inbox.receive(head.batches, segments[1:])
-        self._count(head.batches, segments)
-        return received
 
     def _count(self, batches: Sequence[Batch], segments: Sequence[memoryview]) -> None:
         frames, lane = 0, UNNUMBERED
@@ -193,8 +191,7 @@ class Session:
         if not frames:
             return
         self._unacked_frames += frames
-        for segment in segments:
-            self._unacked_bytes += len(segment)
+        self._unacked_bytes += sum(map(len, segments))
         limits = self.limits
         if lane == BULK or self._unacked_frames >= limits.ack_frames or self._unacked_bytes >= limits.ack_bytes:
             self._ack_due = True
@@ -215,7 +212,8 @@ class Session:
 
         Raises `Malformed` when it cannot have.
         """
-        self._check()
+        if self._broken is not None:
+            raise self._broken.with_traceback(None)
         try:
             self._outbox.acknowledge(peer_acks)
         except Malformed as error:
@@ -230,10 +228,6 @@ class Session:
     def disconnected(self) -> None:
         """End a connection: `next_chunk` has nothing to send until the next one."""
         self._connected = False
-
-    def _check(self) -> None:
-        if self._broken is not None:
-            raise self._broken.with_traceback(None)
 
     # ------------------------------------------------------------------------------------------------ counting
 

@@ -25,7 +25,7 @@ def size_bytes(value: Any) -> int:
     Of a long collection only the first items are looked at, and of deep nesting only the first levels, so
     that it never takes more than some microseconds.
     """
-    return _size(value, _LEVELS)
+    return _MEASURES.get(type(value), _other)(value, _LEVELS)
 
 
 def _size(value: Any, levels: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Final, Protocol
 
 from rolecall.wire.daemon import DAEMON
@@ -51,19 +50,22 @@ class Turns:
         links = waiting.copy()
         waiting.clear()
         for link in links:
-            self._in_turn(link.pump)
+            try:
+                link.pump()
+            except Exception as error:
+                self._failed(error)
 
     def _acknowledge(self) -> None:
         links, self._acknowledging = self._acknowledging, []
         for link in links:
-            self._in_turn(link.acknowledge)
+            try:
+                link.acknowledge()
+            except Exception as error:
+                self._failed(error)
 
-    def _in_turn(self, act: Callable[[], None]) -> None:
-        """Do something for one link; what goes wrong with it is none of the others' business."""
-        try:
-            act()
-        except Exception as error:
-            self._running_loop().call_exception_handler({"message": "a link could not write", "exception": error})
+    def _failed(self, error: Exception) -> None:
+        """Report what went wrong with one link, which is none of the others' business."""
+        self._running_loop().call_exception_handler({"message": "a link could not write", "exception": error})
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
