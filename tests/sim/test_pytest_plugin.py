@@ -164,6 +164,17 @@ def test_a_failure_says_how_to_replay_it_with_few_faults(run) -> None:  # type: 
     again.assert_outcomes(passed=1)
 
 
+def test_the_replay_line_is_for_the_directory_it_was_printed_in(run, pytester, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    (pytester.path / "below").mkdir()
+    source = "import pytest\n@pytest.mark.simulation\nasync def test_x(sim_seed):\n    assert sim_seed\n"
+    (pytester.path / "below" / "test_below.py").write_text(source)
+    monkeypatch.chdir(pytester.path / "below")
+    found = run("", "test_below.py").stdout.str()
+    command = re.search(r"replay: pytest (.*)", found)
+    assert command is not None and shlex.split(command[1])[0] == "test_below.py::test_x[0]", found
+    run("", *shlex.split(command[1])).assert_outcomes(failed=1)
+
+
 def test_each_seed_gives_the_same_run_twice(run) -> None:  # type: ignore[no-untyped-def]
     source = (
         APP

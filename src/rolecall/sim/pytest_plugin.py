@@ -77,7 +77,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Tell the function which seed is its."""
     if isinstance(item, pytest.Function) and (run := _run_of(item)) is not None:
         run.seed = cast(int, item.callspec.params.get(SEED, 0)) if hasattr(item, "callspec") else 0
-        run.node, run.config = item.nodeid, item.config
+        run.config = item.config
+        run.node = item.config.cwd_relative_nodeid(item.nodeid)  # for a line to be pasted where pytest was run
 
 
 def _seeds(config: pytest.Config, mark: pytest.Mark) -> list[int]:
