@@ -78,7 +78,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if isinstance(item, pytest.Function) and (run := _run_of(item)) is not None:
         run.seed = cast(int, item.callspec.params.get(SEED, 0)) if hasattr(item, "callspec") else 0
         run.config = item.config
-        run.node = item.config.cwd_relative_nodeid(item.nodeid)  # for a line to be pasted where pytest was run
+        run.node = _named_from_here(item)
+
+
+def _named_from_here(item: pytest.Function) -> str:
+    """Return the id of a test as the directory in which pytest was called knows it: node ids begin at the rootdir."""
+    file = os.path.relpath(item.path, item.config.invocation_params.dir)
+    return file.replace(os.sep, "/") + "::" + item.nodeid.partition("::")[2]
 
 
 def _seeds(config: pytest.Config, mark: pytest.Mark) -> list[int]:
