@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +96,47 @@ def test_with_certificates_it_may_listen_for_other_machines(certs: Path) -> None
     assert line.endswith(", with TLS.\n")
 
 
+def free_ports() -> int:
+    """Return the first of three ports in a row that nobody listens at."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as first:
+            port = int(first.getsockname()[1])
+            with contextlib.suppress(OSError, OverflowError), ExitStack() as stack:
+                for number in (1, 2):
+                    stack.enter_context(socket.create_server(("127.0.0.1", port + number)))
+                return port
+
+
+def test_several_in_one_process_have_a_port_and_an_end_of_their_own(rolecall: Rolecall, secret_file: Path) -> None:
+    port = free_ports()
+    log = secret_file.with_name("audit.jsonl")
+    words = ("e[1-2]", "f", "--listen", f"127.0.0.1:{port}", "--secret-file", str(secret_file), "--audit", str(log))
+    with command(*words, "--format", "jsonl") as process:
+        assert process.stdout is not None
+        there = [json.loads(process.stdout.readline()) for _ in range(3)]
+        addresses = {one["node"]: one["address"] for one in there}
+        assert addresses == {name: f"127.0.0.1:{port + n}" for n, name in enumerate(("e1", "e2", "f"))}
+        assert {row["id"] for row in rolecall("ps", "--format", "jsonl").of("node")} == {"e1", "e2", "f"}
+        assert rolecall("stop", "e2").out == "e2 has ended.\n"
+        assert {row["id"] for row in rolecall("ps", "--format", "jsonl").of("node")} == {"e1", "f"}
+        assert [node["node"] for node in rolecall("status", "f", "--format", "jsonl").of("node")] == ["f"]
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate()
+    assert process.returncode == 0, err
+    assert [json.loads(line)["event"] for line in out.splitlines()] == ["finished"]
+    ends = [line["node"] for line in map(json.loads, log.read_text().splitlines()) if line["event"] == "end"]
+    assert ends[0] == "e2" and sorted(ends) == ["e1", "e2", "f"]
+
+
+def test_what_one_of_several_cannot_do_ends_all(rolecall: Rolecall, secret_file: Path) -> None:
+    with socket.create_server(("127.0.0.1", free_ports() + 1)) as taken:
+        port = taken.getsockname()[1]
+        done = rolecall("node", "e[1-3]", "--listen", f"127.0.0.1:{port - 1}", "--secret-file", str(secret_file))
+    assert done.code == 2
+    assert f"listen on 127.0.0.1:{port}: " in done.err
+
+
 # ------------------------------------------------------------------------------------------ nodes that do not run
 
 
@@ -117,6 +161,8 @@ def test_without_a_secret_it_does_not_listen_at_all(rolecall: Rolecall) -> None:
         (["a"], "Say where it listens (--listen HOST:PORT)"),
         (["a", "--listen", "here"], "Write host:port, such as 127.0.0.1:4000"),
         (["a", "--join", "there"], "Write host:port, such as 127.0.0.1:4000"),
+        (["a[3-1]", "--listen", "127.0.0.1:0"], "a[3-1]"),
+        (["a", "b", "--listen", "127.0.0.1:65535"], "'127.0.0.1:65536': this is no address"),
         (["a/b", "--listen", "127.0.0.1:0"], "a/b"),
         (["conductor", "--listen", "127.0.0.1:0"], "'conductor' is the name of the node that conducts"),
     ],
@@ -130,8 +176,6 @@ def test_what_makes_no_sense_is_refused(
 
 
 def test_an_address_that_is_taken_is_named(rolecall: Rolecall, secret_file: Path) -> None:
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         done = rolecall("node", "a", "--listen", address, "--secret-file", str(secret_file))

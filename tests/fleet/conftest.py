@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+import rolecall as rc
 from rolecall.fleet.deployment import Deployment, deployment
 
 from . import served
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "fedavg" / "app.yaml"
 
 ROLES = """
 from __future__ import annotations
@@ -129,3 +132,11 @@ def deployed(monkeypatch: pytest.MonkeyPatch) -> Deployment:
     """Find the roles, and return what the nodes of `served` host."""
     monkeypatch.syspath_prepend(Path(__file__).parent)
     return deployment(served.APP)
+
+
+@pytest.fixture(scope="session")
+def example_digest() -> str:
+    """Return what the example of federated averaging comes to in one process."""
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    return rc.run_sync(EXAMPLE, seed=7).digest

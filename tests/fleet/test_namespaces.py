@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,15 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-import rolecall as rc
+from rolecall.core.patterns import expand_range
 from rolecall.wire.certificates import create_authority, issue
 
-HERE = Path(__file__).parent
-EXAMPLE = HERE.parents[1] / "examples" / "fedavg" / "app.yaml"
-NODES = ("server", "client1", "client2")
-SOAK = os.environ.get("ROLECALL_SOAK") == "1"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "fedavg" / "app.yaml"
+NODES = ("server", "client[1-5]", "client[6-10]")
+"""What runs on each machine."""
 
 
 class Machine:
@@ -39,9 +38,7 @@ class Machine:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("ROLECALL_")}
         command = [*self._prefix, sys.executable, "-m", "rolecall", *arguments, "--format", "jsonl"]
         with log.open("w") as errors:
-            return subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=errors, text=True, env={**clean, "PYTHONPATH": str(HERE)}
-            )
+            return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=clean)
 
 
 def ip(*arguments: str, within: str = "") -> None:
@@ -84,51 +81,42 @@ def namespaces(count: int) -> Iterator[list[Machine]]:
         yield [Machine(f"10.99.0.{number}", ("ip", "netns", "exec", name)) for number, name in enumerate(names, 1)]
 
 
-def application(addresses: dict[str, str], path: Path) -> None:
-    """Write federated averaging of three nodes: the example's roles, with a model without torch unless it soaks."""
-    app: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text())
-    app["nodes"] = {name: {"address": address} for name, address in addresses.items()}
-    app["parameters"]["rounds"] = 3
-    if not SOAK:
-        server, client = app["roles"]["server"], app["roles"]["client*"]
-        server["coordinator"]["elements"] = {"model": {"class": "relaying_roles:Line"}}
-        del server["coordinator"]["extensions"]
-        client["trainer"]["elements"] = {
-            "model": {"class": "relaying_roles:Line"}, "data": {"class": "relaying_roles:Points"}
-        }  # fmt: skip
-    path.write_text(yaml.safe_dump(app))
-
-
 def event(process: subprocess.Popen[str]) -> dict[str, Any]:
     assert process.stdout is not None
     said: dict[str, Any] = json.loads(process.stdout.readline())
     return said
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
 @pytest.mark.timeout(120)
-def test_three_nodes_over_tls_end_with_the_digest_of_one_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_example_on_three_machines_over_tls_ends_with_the_digest_of_one_process(
+    tmp_path: Path, example_digest: str
 ) -> None:
-    monkeypatch.syspath_prepend(str(HERE))
-    certs, file = tmp_path / "certs", tmp_path / "app.yaml"
+    certs = tmp_path / "certs"
     create_authority(certs)
-    for name in ("conductor", *NODES):
+    for name in ("conductor", *(node for range_ in NODES for node in expand_range(range_))):
         issue(certs, name)
     with machines(len(NODES) + 1) as (conductor, *others), ExitStack() as stack:
-        addresses: dict[str, str] = {}
-        for name, machine in zip(NODES, others, strict=True):
-            arguments = ("--listen", f"{machine.address}:0", "--certs", str(certs), "--allow", "relaying_roles")
-            node = machine.start("node", name, *arguments, log=tmp_path / f"{name}.log")
-            stack.callback(end, node)
-            addresses[name] = event(node)["address"]
-        assert all(address.startswith(m.address) for address, m in zip(addresses.values(), others, strict=True))
-        application(addresses, file)
-        options = ("--engine", "nodes", "--certs", str(certs), "--seed", "7", "--runs-dir", str(tmp_path))
-        run = conductor.start("run", str(file), *options, log=tmp_path / "run.log")
+        at = f"{conductor.address}:{free_port()}"
+        nodes = []
+        for number, (name, machine) in enumerate(zip(NODES, others, strict=True)):
+            arguments = ("--listen", f"{machine.address}:0", "--join", at, "--certs", str(certs))
+            nodes.append(machine.start("node", name, *arguments, log=tmp_path / f"{number}.log"))
+            stack.callback(end, nodes[-1])
+        for name, machine, node in zip(NODES, others, nodes, strict=True):
+            there = [event(node) for _ in expand_range(name)]
+            assert sorted(one["node"] for one in there) == sorted(expand_range(name))
+            assert all(one["address"].startswith(f"{machine.address}:") and one["tls"] for one in there)
+        options = ("--engine", "nodes", "--listen", at, "--certs", str(certs), "--runs-dir", str(tmp_path))
+        run = conductor.start("run", str(EXAMPLE), "--seed", "7", *options, log=tmp_path / "run.log")
         out, _ = run.communicate(timeout=100)
     last = json.loads(out.splitlines()[-1])
     assert last.get("status") == "ok", (out, (tmp_path / "run.log").read_text())
-    assert last["digest"] == rc.run_sync(file, seed=7).digest
+    assert last["digest"] == example_digest
 
 
 def end(process: subprocess.Popen[str]) -> None:

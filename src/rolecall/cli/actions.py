@@ -155,8 +155,9 @@ def _whole(places: Places, name: str) -> Place:
 
 
 async def _ended(record: Record, timeout_s: float) -> bool:
+    """Wait until the process of a run has ended; a node may be one of several in its process."""
     with anyio.move_on_after(timeout_s):
-        while record.is_alive:  # noqa: ASYNC110 - a process that is no child of ours tells nobody
+        while record.is_published if record.kind == "node" else record.is_alive:  # noqa: ASYNC110 - it tells nobody
             await anyio.sleep(_POLL_S)
         return True
     return False

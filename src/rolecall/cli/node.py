@@ -1,13 +1,14 @@
-"""`rolecall node`: one node in this process, for a conductor to deploy to."""
+"""`rolecall node`: a node in this process, or several, for a conductor to deploy to."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, TypeAlias
 
 import typer
 
@@ -15,16 +16,30 @@ from rolecall.cli.access import Certs, SecretFile
 from rolecall.cli.options import DataDir, Debug, Format, FormatOption
 
 if TYPE_CHECKING:
+    import anyio
+
     from rolecall.fleet.standing_node import StandingNodeConfig
 
 __all__ = ("node",)
 
+Announce: TypeAlias = "Callable[[StandingNodeConfig, str | None], None]"
+
 
 def node(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name in applications, and in its certificate.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME...",
+            help='Its name in applications, and in its certificate; ranges such as "client[1-5]" are more than one.',
+        ),
+    ],
     listen: Annotated[
         str | None,
-        typer.Option("--listen", metavar="HOST:PORT", help="Where conductors and other nodes reach it; port 0: any."),
+        typer.Option(
+            "--listen",
+            metavar="HOST:PORT",
+            help="Where conductors and other nodes reach it; port 0: any. Of several nodes each takes the next port.",
+        ),
     ] = None,
     join: Annotated[
         str | None,
@@ -43,7 +58,7 @@ def node(
             "--audit",
             metavar="FILE",
             help="Where each join, denial, assignment and stop becomes a line; by default NAME.audit.jsonl "
-            "in the user's state directory.",
+            "in the user's state directory, for each node.",
         ),
     ] = None,
     format: FormatOption = Format.TEXT,
@@ -53,6 +68,8 @@ def node(
 
     A conductor, which is rolecall run APP --engine nodes, deploys to it. It
     imports nothing but rolecall's own roles and models and what --allow names.
+    Several names make as many nodes in this process, which share one import of
+    what they run.
 
     While it serves, rolecall ps on its machine lists it, and status, logs,
     call, assign, stop and shell look after it.
@@ -73,34 +90,50 @@ def node(
         from rolecall.fleet.standing_node import StandingNodeConfig
 
         use_data_dir(data_dir)
-        _check(name, listen, join)
         access = Access(certs=certs, secret_file=secret_file)
-        config = StandingNodeConfig(
-            name=name,
-            listen=listen,
-            join=join,
-            access=access,
-            packages=tuple(allow or ()),
-            audit=audit or _audit_file(name),
-        )
-        _serve(config, out, format)
+        configs = [
+            StandingNodeConfig(
+                name=name,
+                listen=address,
+                join=join,
+                access=access,
+                packages=tuple(allow or ()),
+                audit=audit or _audit_file(name),
+            )
+            for name, address in _places(names, listen, join)
+        ]
+        _serve(configs, out, format)
 
 
-def _check(name: str, listen: str | None, join: str | None) -> None:
+def _places(names: list[str], listen: str | None, join: str | None) -> list[tuple[str, str | None]]:
+    """Return the nodes that are meant, each with where it listens."""
+    from rolecall.core.errors import ConfigError
+    from rolecall.core.patterns import expand_range
+    from rolecall.wire.addresses import format_address, parse_address
+
+    try:
+        nodes = list(dict.fromkeys(node for name in names for node in expand_range(name)))
+        for node in nodes:
+            _check(node)
+    except ValueError as error:
+        raise ConfigError("rolecall node", str(error)) from None
+    if listen is None:
+        if join is None:
+            raise ConfigError(
+                "rolecall node", "nobody could reach this node, and it would reach nobody",
+                hint="Say where it listens (--listen HOST:PORT), or where a conductor does (--join HOST:PORT)",
+            )  # fmt: skip
+        return [(node, None) for node in nodes]
+    host, port = parse_address(listen)
+    return [(node, format_address(host, port and port + number)) for number, node in enumerate(nodes)]
+
+
+def _check(name: str) -> None:
     from rolecall.core.errors import ConfigError
     from rolecall.core.ids import RoleId
 
-    try:
-        home = RoleId.of(name, "node").home
-    except ValueError as error:
-        raise ConfigError("rolecall node", str(error)) from None
-    if home == "conductor":
+    if RoleId.of(name, "node").home == "conductor":
         raise ConfigError("rolecall node", "'conductor' is the name of the node that conducts", hint="Choose another")
-    if listen is None and join is None:
-        raise ConfigError(
-            "rolecall node", "nobody could reach this node, and it would reach nobody",
-            hint="Say where it listens (--listen HOST:PORT), or where a conductor does (--join HOST:PORT)",
-        )  # fmt: skip
 
 
 def _audit_file(name: str) -> Path:
@@ -113,40 +146,71 @@ def _audit_file(name: str) -> Path:
     return Path(home) / "rolecall" / f"{name}.audit.jsonl"
 
 
-def _serve(config: StandingNodeConfig, out: TextIO, format: Format) -> None:
-
-    import anyio
-    import anyio.to_thread
-
+def _serve(configs: list[StandingNodeConfig], out: TextIO, format: Format) -> None:
     from rolecall.cli.interrupts import Interrupts
-    from rolecall.fleet.gate import standing
-    from rolecall.fleet.standing_node import StandingNode
     from rolecall.runtime.event_loop import run_on_loop
 
-    def announce(address: str | None) -> None:
-        tls = config.access.certs is not None
+    def announce(config: StandingNodeConfig, address: str | None) -> None:
+        tls, join = config.access.certs is not None, config.join
         if format is Format.JSONL:
-            _event(
-                out, {"event": "listening", "node": config.name, "address": address, "join": config.join, "tls": tls}
-            )
+            _event(out, {"event": "listening", "node": config.name, "address": address, "join": join, "tls": tls})
             return
-        where = f"listens at {address}" if address else f"joins a conductor at {config.join}"
+        where = f"listens at {address}" if address else f"joins a conductor at {join}"
         out.write(f"Node {config.name} {where}, {'with TLS' if tls else 'this machine only'}.\n")
         out.flush()
 
     async def serve(stop: anyio.Event) -> None:
-        async with standing(config.name, await anyio.to_thread.run_sync(config.access.secret)) as desk:
-
-            def listening(address: str | None) -> None:
-                desk.listening(address)
-                announce(address)
-
-            await StandingNode(config, listening, desk.services).serve(stop)
+        await _serve_all(configs, announce, stop)
 
     with _log_to_stderr(), Interrupts(notice=_say, last_words=lambda code: None) as interrupts:
         run_on_loop(interrupts.run, serve)
     if format is Format.JSONL:
         _event(out, {"event": "finished", "terminal": True, "status": "ok"})
+
+
+async def _serve_all(configs: list[StandingNodeConfig], announce: Announce, stop: anyio.Event) -> None:
+    """Serve until all nodes have been stopped; what one of them cannot do ends all."""
+    import anyio
+
+    errors: list[Exception] = []
+
+    async def serve(config: StandingNodeConfig) -> None:
+        try:
+            await _serve_one(config, partial(announce, config), stop)
+        except Exception as error:
+            errors.append(error)
+            stop.set()
+
+    async with anyio.create_task_group() as tasks:
+        for config in configs:
+            tasks.start_soon(serve, config)
+    if errors:
+        raise errors[0]
+
+
+async def _serve_one(config: StandingNodeConfig, announce: Callable[[str | None], None], stop_all: anyio.Event) -> None:
+    import anyio
+    import anyio.to_thread
+
+    from rolecall.fleet.gate import standing
+    from rolecall.fleet.standing_node import StandingNode
+
+    stop = anyio.Event()
+
+    async def stop_with_all() -> None:
+        await stop_all.wait()
+        stop.set()
+
+    async with standing(config.name, await anyio.to_thread.run_sync(config.access.secret)) as desk:
+
+        def listening(address: str | None) -> None:
+            desk.listening(address)
+            announce(address)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(stop_with_all)
+            await StandingNode(config, listening, desk.services).serve(stop)
+            tasks.cancel_scope.cancel()
 
 
 @contextmanager

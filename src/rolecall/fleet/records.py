@@ -53,6 +53,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         """Whether its process is still there."""
         return _birth(self.pid) == self.born
 
+    @property
+    def is_published(self) -> bool:
+        """Whether others find it; of several nodes in one process, those that have not ended are found."""
+        return self.is_alive and _path(self).exists()
+
     @classmethod
     def of_this_process(
         cls,
@@ -91,8 +96,8 @@ def publish(record: Record) -> Iterator[Path]:
     Raises:
         ConfigError: the directory cannot be written to, or others could.
     """
-    directory = own_directory(state_directory())
-    path = directory / f"{_SAFE.sub('-', record.name)[:80]}-{record.pid}.json"
+    own_directory(state_directory())
+    path = _path(record)
     unfinished = path.with_suffix(".new")
     try:
         unfinished.unlink(missing_ok=True)
@@ -140,6 +145,10 @@ def own_directory(directory: Path) -> Path:
     if status.st_mode & 0o077:
         raise ConfigError(str(directory), "other users may look into it, or write to it", hint=f"chmod 700 {directory}")
     return directory
+
+
+def _path(record: Record) -> Path:
+    return state_directory() / f"{_SAFE.sub('-', record.name)[:80]}-{record.pid}.json"
 
 
 def _read(path: Path) -> Record | None:
