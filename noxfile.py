@@ -105,9 +105,10 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """Run the tests of faults, links and the contract with counts that take many minutes, such as 200 seeds each."""
-    places = ("tests/faults", "tests/wire", "tests/contract")
-    developers(session).run("python", "-m", "pytest", *places, *session.posargs, ROLECALL_SOAK="1")
+    """Run what has counts with those that take many minutes, such as 200 seeds of each line of the contract."""
+    places = ("tests/faults", "tests/wire", "tests/contract", "tests/architectures")
+    files = ("tests/cli/test_demo.py", "tests/fleet/test_namespaces.py", "tests/fleet/test_simulated.py")
+    developers(session).run("python", "-m", "pytest", *places, *files, *session.posargs, ROLECALL_SOAK="1")
 
 
 @nox.session
