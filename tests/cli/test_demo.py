@@ -1,12 +1,24 @@
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import rolecall as rc
 from rolecall.architectures import CATALOGUE
 
 from .conftest import Rolecall
+
+SOAK = "ROLECALL_SOAK" in os.environ
+WALL_S = 60
+MANY_MODELS = {"gossip", "dpsgd", "adpsgd"}
+"""Architectures after which the nodes hold unlike models."""
 
 
 def test_the_list(rolecall: Rolecall) -> None:
@@ -47,18 +59,48 @@ def test_federated_averaging_of_two_rounds(rolecall: Rolecall, tmp_path: Path) -
     assert runs[0]["digest"] == runs[1]["digest"] != runs[2]["digest"]
 
 
-def test_an_architecture_is_worth_more_than_its_nodes_alone(rolecall: Rolecall, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", CATALOGUE if SOAK else ["hfl"])
+def test_an_architecture_is_worth_more_than_its_nodes_alone(rolecall: Rolecall, tmp_path: Path, name: str) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("sklearn")
-    done = rolecall("demo", "hfl", "--seed", "7", "--runs-dir", tmp_path, "--format", "jsonl")
-    assert done.last["accuracy"] >= max(0.75, done.last["solo"] + 0.25)
-    assert done.last["consensus"] == 0.0 and done.last["architecture"] == "hfl"
+    began_s = time.perf_counter()
+    last = rolecall("demo", name, "--engine", "sim", "--runs-dir", tmp_path, "--format", "jsonl").last
+    assert last["accuracy"] >= max(0.75, last["solo"] + 0.25)
+    assert last["consensus"] == 0.0 if name not in MANY_MODELS else last["consensus"] > 0.0
+    assert last["architecture"] == last["name"] == name
+    assert time.perf_counter() - began_s < WALL_S
 
 
-def test_as_many_nodes_as_asked_for_in_virtual_time(rolecall: Rolecall, tmp_path: Path) -> None:
+@pytest.mark.timeout(60)
+def test_two_processes_give_the_same_lines_and_every_engine_and_seam_the_same_parameters(
+    rolecall: Rolecall, tmp_path: Path
+) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("sklearn")
-    options = ("--nodes", "4", "--rounds", "1", "--seed", "7", "--runs-dir", tmp_path, "--format", "jsonl")
-    local, simulated = (rolecall("demo", "fedavg", "--engine", engine, *options) for engine in ("local", "sim"))
-    assert (simulated.events[0]["engine"], simulated.events[0]["nodes"]) == ("sim", 5)
-    assert simulated.last["digest"] == local.last["digest"]
+    size = ["--nodes", "100"] if SOAK else ["--nodes", "4", "--rounds", "1"]
+    arguments = ["demo", "fedavg", *size, "--seed", "7", "--format", "jsonl", "--runs-dir", str(tmp_path)]
+    command = [sys.executable, "-m", "rolecall", *arguments, "--engine", "sim"]
+    environments = [{**os.environ, "PYTHONHASHSEED": str(seed)} for seed in (1, 2)]
+    processes = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for env in environments]
+    one, other = (lines_of(process.communicate()[0]) for process in processes)
+    assert one == other
+    assert (one[0]["engine"], one[0]["nodes"]) == ("sim", 101 if SOAK else 5)
+    local = rolecall(*arguments).last
+    assert one[-1]["status"] == "ok" and one[-1]["digest"] == local["digest"]
+    assert one[-1]["digest"] == over_grpc(Path(local["run_dir"]) / "app.yaml")
+
+
+def lines_of(out: str) -> list[dict[str, Any]]:
+    """Return JSON lines without what is of a process and of wall-clock time."""
+    lines = [json.loads(line) for line in out.splitlines()]
+    return [{key: value for key, value in line.items() if key not in ("wall_s", "run_dir")} for line in lines]
+
+
+def over_grpc(file: Path) -> str:
+    """Return the digest of an application's parameters when every byte goes through grpclib."""
+
+    async def main() -> str:
+        async with rc.simulation(file, seam="grpc") as sim:
+            return (await sim.finished()).digest
+
+    return rc.simulate(main, seed=7, threads="inline")

@@ -238,7 +238,11 @@ def _plan(app: App, engine: str, run_dir: Path) -> Plan:
 
 
 def _architecture(app: App) -> str:
-    """Return the name of the packaged architecture that the roles come from, else that of the application."""
+    """Return the name of the packaged architecture, by the application's name or its roles; else the application's."""
+    from rolecall.architectures import CATALOGUE
+
+    if app.name in CATALOGUE:
+        return app.name
     for roles in app.roles.values():
         for spec in roles.values():
             named = spec.class_ if isinstance(spec.class_, str) else spec.class_.__module__
