@@ -14,10 +14,12 @@ import pytest
 
 import rolecall as rc
 from rolecall.core.errors import ConfigError
+from rolecall.core.records import Audited, Record
 from rolecall.fleet.access import Access
-from rolecall.fleet.audit import LIST_ITEMS, TEXT_CHARS, Audit
+from rolecall.fleet.audit import Audit
 from rolecall.fleet.management import Management
 from rolecall.fleet.standing_node import StandingNode, StandingNodeConfig
+from rolecall.runtime.auditing import LIST_ITEMS, TEXT_CHARS
 
 HERE = Path(__file__).parent
 SECRET = "what all nodes of this test know"
@@ -126,6 +128,32 @@ async def test_a_run_leaves_its_lines(tmp_path: Path) -> None:
         ("end", None, None),
     ]
     assert SECRET not in path.read_text()
+
+
+@pytest.mark.parametrize("engine", ["local", "processes", "nodes"])
+@MAY_BLOCK
+async def test_a_run_has_a_record_of_what_was_done_to_nodes_that_keep_no_log(tmp_path: Path, engine: str) -> None:
+    records: list[Record] = []
+    found: list[Management] = []
+
+    def managed(management: Management) -> None:
+        found.append(management)
+        management.audit("deny", who="somebody", why="no proof")
+
+    async with audited(tmp_path) as (address, _):
+        options: dict[str, Any] = {"observers": [records.append], "on_management": managed}
+        await rc.run(hiring(address), engine=engine, **options)
+    seen = [
+        (record.what, record.node, record.facts.get("who"), record.facts.get("role", record.facts.get("why")))
+        for record in records
+        if isinstance(record, Audited)
+    ]
+    conducted = {("join", "conductor", "w1", None)}
+    done = {("deploy", "w1", "conductor/conductor", None), ("finish", "w1", "conductor/conductor", None)}
+    expected = {("deny", "conductor", "somebody", "no proof")}
+    expected |= {("assign", "w1", "w1/lead", "w1/worker")} if engine != "nodes" else set()
+    expected |= {"local": set(), "processes": conducted | done, "nodes": conducted}[engine]
+    assert set(seen) == expected and len(seen) == len(expected)
 
 
 @MAY_BLOCK

@@ -9,7 +9,7 @@ import pytest
 
 from rolecall.core.errors import ConfigError
 from rolecall.core.ids import RoleId
-from rolecall.core.records import DeadLetter, LogLine, Metric, StatusChange
+from rolecall.core.records import Audited, DeadLetter, LogLine, Metric, StatusChange
 from rolecall.observe.run_directory import RunDirectory
 from rolecall.observe.summary import Failure, Summary
 
@@ -73,6 +73,20 @@ def test_everything_a_run_leaves_behind(tmp_path: Path) -> None:
     summary = json.loads((directory.path / "summary.json").read_text())
     assert (summary["status"], summary["digest"], summary["accuracy"]) == ("ok", "ab", 0.9)
     assert {"python", "rolecall"} <= set(summary["versions"])
+
+
+def test_what_was_done_to_nodes_is_in_a_log_of_its_own(tmp_path: Path) -> None:
+    directory = create(tmp_path)
+    directory.record(Audited(1.0, "n1", "assign", {"who": "n1/lead", "role": "n1/worker"}))
+    directory.record(Audited(2.0, "n1", "deny", {"who": "somebody"}))
+    lines = [json.loads(line) for line in (directory.path / "audit.jsonl").read_text().splitlines()]
+    directory.close()
+    assert all(line.pop("time").endswith("+00:00") for line in lines)
+    assert lines == [
+        {"node": "n1", "event": "assign", "who": "n1/lead", "role": "n1/worker"},
+        {"node": "n1", "event": "deny", "who": "somebody"},
+    ]
+    assert (directory.path / "log.txt").read_text() == ""
 
 
 def test_metrics_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:

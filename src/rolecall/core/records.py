@@ -1,15 +1,15 @@
-"""What a run tells its observers: metrics, changes of status, dead letters and log lines."""
+"""What a run tells its observers: metrics, changes of status, dead letters, log lines, and who had what done."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
 from rolecall.core.ids import RoleId
 
-__all__ = ("DEPLOYMENT", "DeadLetter", "LogLine", "Metric", "Observer", "Record", "StatusChange")
+__all__ = ("DEPLOYMENT", "Audited", "DeadLetter", "LogLine", "Metric", "Observer", "Record", "StatusChange")
 
 
 DEPLOYMENT = "deployment"
@@ -51,5 +51,14 @@ class LogLine(msgspec.Struct, frozen=True, tag="log"):
     text: str
 
 
-Record: TypeAlias = Metric | StatusChange | DeadLetter | LogLine
+class Audited(msgspec.Struct, frozen=True, tag="audit"):
+    """Somebody had something done to a node, or was refused it; `facts` say who, what and why, by name."""
+
+    time_s: float
+    node: str
+    what: str
+    facts: dict[str, Any]
+
+
+Record: TypeAlias = Metric | StatusChange | DeadLetter | LogLine | Audited
 Observer: TypeAlias = Callable[[Record], None]

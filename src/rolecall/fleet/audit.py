@@ -1,4 +1,4 @@
-"""The audit log of a node: one line of JSON for everything that others have had done to it, or were refused.
+"""The audit log of a node or a run: one line of JSON for everything that others have had done, or were refused.
 
 Each line has `time` (UTC), `node` and `event`, and who, what and why under names of their own. Events are `begin` and
 `end` (of a life of the node), `join` and `leave` (of another node), `deny`, `deploy`, `finish`, `assign`, `start`,
@@ -13,18 +13,17 @@ import logging
 import os
 import queue
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rolecall.core.errors import ConfigError
-from rolecall.wire.peers import printable
+from rolecall.runtime.auditing import facts_of
 
-__all__ = ("Audit",)
+__all__ = ("Audit", "audit_line")
 
 logger = logging.getLogger(__name__)
 
-TEXT_CHARS = 2_000
-LIST_ITEMS = 100
 WAITING_LINES = 100_000
 
 
@@ -49,10 +48,8 @@ class Audit:
 
     def write(self, event: str, **what: Any) -> None:
         """Have a line written soon; never waits."""
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        given = {name: _plain(value) for name, value in what.items() if value not in (None, (), "")}
         try:
-            self._lines.put_nowait(json.dumps({"time": now, "node": self._node, "event": event, **given}) + "\n")
+            self._lines.put_nowait(audit_line(self._node, event, facts_of(what)))
         except queue.Full:
             self._lost += 1
 
@@ -76,17 +73,12 @@ class Audit:
                     logger.error("%s: the audit log cannot be written: %s", self.path, error.strerror)
 
 
+def audit_line(node: str, event: str, facts: Mapping[str, Any]) -> str:
+    """Return the line for what has happened now; `facts` are what `facts_of` returns."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+    return json.dumps({"time": now, "node": node, "event": event, **facts}) + "\n"
+
+
 def _write_all(file: int, content: bytes) -> None:
     while content:
         content = content[os.write(file, content) :]
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as it may stand in a line: bounded, and nothing that a terminal would act on."""
-    if isinstance(value, bool | int | float):
-        return value
-    if isinstance(value, dict):
-        return {str(_plain(key)): _plain(item) for key, item in list(value.items())[:LIST_ITEMS]}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value[:LIST_ITEMS]]
-    return printable(str(value))[:TEXT_CHARS]

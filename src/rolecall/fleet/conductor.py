@@ -26,7 +26,7 @@ from rolecall.core.errors import (
 )
 from rolecall.core.groups import Group
 from rolecall.core.ids import RoleId
-from rolecall.core.records import DEPLOYMENT, LogLine, Observer
+from rolecall.core.records import DEPLOYMENT, Audited, LogLine, Observer
 from rolecall.core.relationships import many
 from rolecall.core.role import Role
 from rolecall.fleet.agent import Agent, Chief, Deployed, Order, Roster
@@ -37,6 +37,7 @@ from rolecall.fleet.management import Management
 from rolecall.fleet.relaying import Parcel
 from rolecall.fleet.reports import Logged, Report, Reported, RoleEnded, RoleFailed
 from rolecall.fleet.structure import calls
+from rolecall.runtime.auditing import facts_of
 from rolecall.runtime.directory import NATIVE
 from rolecall.runtime.links import Links
 from rolecall.wire import decode, encode
@@ -92,7 +93,9 @@ class Conductor(Chief):
         self._announcements = Announcements(self._announce)
 
     async def setup(self) -> None:
-        cast("RoleInstance", self._host).spawn(self._announcements.flow, f"{self.id}: announcements")
+        host = cast("RoleInstance", self._host)
+        host.spawn(self._announcements.flow, f"{self.id}: announcements")
+        host.node.auditor = self._audit
 
     async def teardown(self) -> None:
         self._announcements.close()
@@ -201,6 +204,7 @@ class Conductor(Chief):
     def joined(self, node: str) -> None:
         """Take note that there is a link to a node; one that comes while others work gets its roles now."""
         self._lost.pop(node, None)
+        self._audit("join", who=node)
         self._links.network.bind(RoleId.of(node, NATIVE), node)
         if self._working is not None and not self._closing:
             self._working.start_soon(self._admit, node)
@@ -220,7 +224,7 @@ class Conductor(Chief):
             observers=plan.observers,
             stop=self._course.stop,
             join=join,
-            audit=cast("RoleInstance", self._host).node.audit,
+            audit=self._audit,
         )
 
     async def admitted(self, node: str) -> None:
@@ -357,6 +361,7 @@ class Conductor(Chief):
         if self._closing or node in self._lost:
             return
         self._lost[node] = why
+        self._audit("leave", who=node, why=why)
         self._present.pop(node, None)
         self._tell("lose_node", node, why)
         if self._course.tolerates_node(node):
@@ -427,6 +432,11 @@ class Conductor(Chief):
             observer(LogLine(anyio.current_time() - self._plan.began_s, level, source, text))
 
     # ------------------------------------------------------------------------------------------ inside
+
+    def _audit(self, event: str, **what: Any) -> None:
+        record = Audited(anyio.current_time() - self._plan.began_s, self.id.home, event, facts_of(what))
+        for observer in self._plan.observers:
+            observer(record)
 
     def _agent(self, node: str) -> Agent:
         role = RoleId(f"{node}/{NATIVE}")

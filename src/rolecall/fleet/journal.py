@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 
 from rolecall.core.patterns import is_pattern, matches
-from rolecall.core.records import DeadLetter, LogLine, Metric, Record, StatusChange
+from rolecall.core.records import Audited, DeadLetter, LogLine, Metric, Record, StatusChange
 
 __all__ = ("LEVELS", "Journal", "Line")
 
@@ -143,6 +143,9 @@ def _line(kept: tuple[float, Record]) -> Line:
         case DeadLetter():
             text = f"dead letter: {record.kind} to {record.role}.{record.channel}: {record.reason}"
             return Line(time_s, "warning", record.role, text)
+        case Audited():
+            facts = "".join(f" {name}={value}" for name, value in record.facts.items())
+            return Line(time_s, "info", record.node, f"audit: {record.what}{facts}")
 
 
 def _short(value: object) -> str:

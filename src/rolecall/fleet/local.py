@@ -9,7 +9,8 @@ import anyio
 
 from rolecall.core.errors import RolecallError
 from rolecall.core.ids import RoleId
-from rolecall.core.records import LogLine, Observer
+from rolecall.core.records import Audited, LogLine, Observer
+from rolecall.fleet.access import CONDUCTOR
 from rolecall.fleet.app import Call
 from rolecall.fleet.course import Course, Ending
 from rolecall.fleet.deployment import Deployment
@@ -17,6 +18,7 @@ from rolecall.fleet.management import Management, OnManagement, require_joiner
 from rolecall.fleet.node_role import NodeRole
 from rolecall.fleet.structure import calls, first_nodes
 from rolecall.fleet.values import imported
+from rolecall.runtime.auditing import facts_of
 from rolecall.runtime.directory import Directory
 from rolecall.runtime.endpoints import RoleProxy, start_task
 from rolecall.runtime.instance import RoleInstance
@@ -86,6 +88,7 @@ class LocalEngine:
             observers=self._observers,
             stop=self._course.stop,
             join=self._join,
+            audit=self._audit,
         )
 
     # ------------------------------------------------------------------------------------------ nodes
@@ -264,6 +267,12 @@ class LocalEngine:
                 node.checker.look()
                 for violation in node.checker.violations:
                     raise violation
+
+    def _audit(self, event: str, **what: Any) -> None:
+        """Take note of what nobody's node knows of, such as who was not let in to manage them."""
+        record = Audited(anyio.current_time() - self._began_s, CONDUCTOR.home, event, facts_of(what))
+        for observer in self._observers:
+            observer(record)
 
     def _say(self, level: str, source: str, text: str) -> None:
         for observer in self._observers:

@@ -103,7 +103,12 @@ class ProcessEngine:
         options = NodeOptions(role_relationships={role.name: {"agents": agents}})
         async with Node(self._home, options=options, began_s=self._began_s) as node:
             async with Links(
-                node, secret=self._secret, on_joined=self._joined, on_lost=self._cut_off, limits=_LIMITS
+                node,
+                secret=self._secret,
+                on_joined=self._joined,
+                on_lost=self._cut_off,
+                on_refused=lambda remote, why: node.audit("deny", who=remote, why=why),
+                limits=_LIMITS,
             ) as links:
                 self._node, self._links = node, links
                 hosting = Hosting(id=role, role_class=Conductor, options={"plan": self._plan, "links": links})

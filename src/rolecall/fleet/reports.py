@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from rolecall.core.ids import RoleId
-from rolecall.core.records import DeadLetter, LogLine, Metric, StatusChange
+from rolecall.core.records import Audited, DeadLetter, LogLine, Metric, StatusChange
 
 __all__ = ("Logged", "Outgoing", "Report", "Reported", "RoleEnded", "RoleFailed")
 
@@ -42,7 +42,7 @@ class Logged(msgspec.Struct, frozen=True, tag="logged"):
     text: str
 
 
-Reported: TypeAlias = Metric | StatusChange | DeadLetter | LogLine | RoleEnded | RoleFailed | Logged
+Reported: TypeAlias = Metric | StatusChange | DeadLetter | LogLine | Audited | RoleEnded | RoleFailed | Logged
 
 
 class Report(msgspec.Struct, frozen=True):

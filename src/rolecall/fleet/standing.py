@@ -72,6 +72,7 @@ class StandingEngine:
                 tls=self._access.tls(CONDUCTOR.home),
                 on_joined=self._joined,
                 on_lost=self._cut_off,
+                on_refused=lambda remote, why: node.audit("deny", who=remote, why=why),
                 limits=LIMITS,
             ) as links:
                 self._node, self._links = node, links

@@ -124,7 +124,7 @@ class StandingNode:
         native = (Agent, {"conductor": CONDUCTOR, "policy": self._policy})
         async with Node(config.name, options=options, native=native) as node:
             agent = cast(Agent, node.native.role)
-            node.audit = self._write
+            node.auditor = self._write
             services, check_request = self._admin(self._management(node, agent, stop))
             async with Links(
                 node,

@@ -24,7 +24,7 @@ from typing import Any, TextIO
 
 import msgspec
 
-from rolecall.core.records import Metric, Record
+from rolecall.core.records import Audited, Metric, Record
 from rolecall.observe.summary import Failure, Plan, Summary
 
 __all__ = ("EventStream", "event_of", "line_of")
@@ -69,8 +69,9 @@ class EventStream:
         self._write({"event": "started", **msgspec.structs.asdict(plan)})
 
     def record(self, record: Record) -> None:
-        """Write a metric, a change of status, a log line or a dead letter."""
-        self._write(event_of(record))
+        """Write a metric, a change of status, a log line or a dead letter; who did what is for the audit log."""
+        if not isinstance(record, Audited):
+            self._write(event_of(record))
 
     def finished(self, summary: Summary) -> None:
         """Write the terminal event of a run with a result."""

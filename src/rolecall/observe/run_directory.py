@@ -24,7 +24,8 @@ from typing import Protocol, TextIO
 import msgspec
 
 from rolecall.core.errors import ConfigError
-from rolecall.core.records import DeadLetter, LogLine, Metric, Record, StatusChange
+from rolecall.core.records import Audited, DeadLetter, LogLine, Metric, Record, StatusChange
+from rolecall.fleet.audit import audit_line
 from rolecall.observe.events import event_of, line_of
 from rolecall.observe.summary import Failure, Summary
 
@@ -50,6 +51,7 @@ class RunDirectory:
         self.path, self._charge = path, charge
         self._metrics: TextIO = (path / "metrics.jsonl").open("w", encoding="utf-8")
         self._log: TextIO = (path / "log.txt").open("w", encoding="utf-8")
+        self._audit: TextIO | None = None
 
     @classmethod
     def create(cls, runs_dir: Path, name: str, *, now: datetime) -> RunDirectory:
@@ -73,15 +75,23 @@ class RunDirectory:
         app.save(self.path / "app.yaml")
 
     def record(self, record: Record) -> None:
-        """Write one record to `metrics.jsonl` or `log.txt`, where it can be read at once."""
+        """Write one record to `metrics.jsonl`, `log.txt` or `audit.jsonl`, where it can be read at once."""
         if isinstance(record, Metric):
             self._write(self._metrics, line_of(event_of(record)))
+        elif isinstance(record, Audited):
+            self._write(self._audit_log(), audit_line(record.node, record.what, record.facts))
         else:
             self.log(record)
 
     def log(self, record: StatusChange | DeadLetter | LogLine) -> None:
         """Write one record to `log.txt`."""
         self._write(self._log, f"{record.time_s:12.6f}  {_log_text(record)}\n")
+
+    def _audit_log(self) -> TextIO:
+        """Return the file for what was done and refused, which few runs in one process have."""
+        if self._audit is None:
+            self._audit = (self.path / "audit.jsonl").open("w", encoding="utf-8")
+        return self._audit
 
     def _write(self, file: TextIO, text: str) -> None:
         self._charge(len(text))
@@ -103,6 +113,8 @@ class RunDirectory:
     def close(self) -> None:
         """Close the files; safe to call twice."""
         self._metrics.close()
+        if self._audit is not None:
+            self._audit.close()
         self._log.close()
 
     def files(self) -> list[str]:

@@ -20,8 +20,9 @@ from rolecall.core.declarations import Declarations
 from rolecall.core.errors import ConfigError, NodeLost, NotAChannel, RolecallError
 from rolecall.core.ids import RoleId
 from rolecall.core.place import context_of
-from rolecall.core.records import DeadLetter, LogLine, Observer, Record, StatusChange
+from rolecall.core.records import Audited, DeadLetter, LogLine, Observer, Record, StatusChange
 from rolecall.core.topics import Topic
+from rolecall.runtime.auditing import facts_of
 from rolecall.runtime.computing import Computing, Threads
 from rolecall.runtime.directory import NATIVE, Directory
 from rolecall.runtime.dispatcher import Dispatcher
@@ -81,8 +82,8 @@ class Node:
         self._dead_letters: deque[DeadLetter] | None = None
         self.buried = 0
         """How many dead letters there have been."""
-        self.audit: Callable[..., None] = _unaudited
-        """Called with what is done to the node, `event` and who, what and why by name; for a log that is kept."""
+        self.auditor: Callable[..., None] | None = None
+        """Called with what `audit` is, in place of the observers; for a node that keeps a log of its own."""
         self.errors: dict[str, int] = {}
         self.logger = logging.getLogger("rolecall.node")
         self.shared_elements: dict[Any, Any] = {}
@@ -327,6 +328,13 @@ class Node:
         for observer in self.observers:
             observer(record)
 
+    def audit(self, event: str, **what: Any) -> None:
+        """Take note of what is done to the node, or refused: the event, and who, what and why by name."""
+        if self.auditor is not None:
+            self.auditor(event, **what)
+        else:
+            self.observe(Audited(self.time_s, self.name, event, facts_of(what)))
+
     def say(self, level: str, source: str, text: str) -> None:
         """Log a line, for observers and for the standard logging alike."""
         self.logger.log(logging.getLevelName(level.upper()), "%s: %s", source, text)
@@ -346,7 +354,3 @@ class Node:
         self.errors[where] = self.errors.get(where, 0) + 1
         if not isinstance(error, RolecallError):
             self.logger.debug("%s raised", where, exc_info=error)
-
-
-def _unaudited(event: str, **what: Any) -> None:
-    """Keep no log."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
-from rolecall.core.records import DeadLetter, Metric, Record, StatusChange
+from rolecall.core.records import Audited, DeadLetter, Metric, Record, StatusChange
 
 __all__ = ("Event", "EventLog", "Packet")
 
@@ -83,6 +83,8 @@ class EventLog:
         if isinstance(record, DeadLetter):
             where = f"{record.role}.{record.channel}"
             return self.add(time_s, node, "dead-letter", what=record.kind, to=where, reason=record.reason)
+        if isinstance(record, Audited):
+            return self.add(time_s, node, "audit", what=record.what, **{f".{k}": v for k, v in record.facts.items()})
         return self.add(time_s, node, "log", level=record.level, source=record.source, text=record.text)
 
     def _number(self, node: str) -> int:
