@@ -94,6 +94,7 @@ def measured(nodes: int, rounds: int) -> Result:
     async def main() -> Result:
         loop = virtual_loop()
         assert loop is not None
+        graph_of(nodes)  # what making graphs takes is not the nodes'
         gc.collect()
         before = resident_bytes()
         network = Network(default=Path(latency_s=0.005, jitter_s=0.001))
@@ -110,12 +111,17 @@ def measured(nodes: int, rounds: int) -> Result:
     return simulate(main, order="fifo")
 
 
+def graph_of(nodes: int) -> dict[str, list[str]]:
+    """Return who the neighbours of each role are."""
+    names = [f"node{number}/peer" for number in range(nodes)]
+    return neighbours(f"regular({NEIGHBOURS})", names, 1)
+
+
 async def populated(world: World, nodes: int) -> list[RoleInstance]:
     """Fill a world with nodes that know their neighbours."""
-    names = [f"node{number}/peer" for number in range(nodes)]
-    graph = neighbours(f"regular({NEIGHBOURS})", names, 1)
+    graph = graph_of(nodes)
     roles = []
-    for name in names:
+    for name in graph:
         role = rc.RoleId(name)
         options = NodeOptions(relationships={"others": Target(tuple(graph[name]))})
         place = Place(name=role.home, options=options, hostings=[Hosting(id=role, role_class=Neighbour)])

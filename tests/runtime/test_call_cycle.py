@@ -125,6 +125,7 @@ async def test_a_cycle_through_a_group_is_the_failure_of_one_member(pair) -> Non
     async with pair() as w:
         first, _ = await opened(w)
         client = await w.role("a/client", Client)
+        assert await client.first.serial(1) == 1  # so that both are at work already, and neither answers first
         assert await client.first.ask_all() == 1
         assert {role: type(error) for role, error in first.failures.items()} == {"b/turn": rc.CallCycle}
 

@@ -29,6 +29,7 @@ from rolecall.core.errors import (
 from rolecall.core.groups import Group, Within
 from rolecall.core.ids import RoleId
 from rolecall.core.inboxes import Inbox
+from rolecall.core.on_use import OnUse
 from rolecall.core.policies import MAILBOX_BYTES, MAILBOX_MESSAGES, ChannelOptions, EventOverflow
 from rolecall.core.randomness import generator
 from rolecall.core.records import Metric
@@ -72,6 +73,8 @@ class Hosting(msgspec.Struct, frozen=True, kw_only=True):
 class _Dispatchers(dict[str, "Dispatcher"]):
     """The dispatchers of a role that there are; that of a channel is made when it is asked for."""
 
+    __slots__ = ("_instance",)
+
     def __init__(self, instance: RoleInstance) -> None:
         super().__init__()
         self._instance = instance
@@ -84,20 +87,21 @@ class _Dispatchers(dict[str, "Dispatcher"]):
 class RoleInstance(RoleLife):
     """One life of a role on a node; implements `core.host.Host` for it."""
 
+    started = OnUse(dict[Invocation, None])  # in order: they are ended in turn
+    watchers = OnUse(dict[Taken[Any], None])
+    draws = OnUse(dict[str, int])
+    _topics = OnUse(dict[str, OwnTopic[Any]])
+    _inboxes = OnUse(dict[str, OwnInbox[Any]])
+    _late = OnUse(dict[str, dict[RoleId, Any]])
+
     def __init__(self, node: Node, hosting: Hosting) -> None:
         super().__init__(node, hosting.id)
         self.hosting = hosting
         self.seed = node.options.seed
         self.declared = declarations(hosting.role_class)
-        self.started: dict[Invocation, None] = {}  # in order: they are ended in turn
-        self.watchers: dict[Taken[Any], None] = {}
         self.dispatchers = _Dispatchers(self)
         self.role = self._construct()
         self.relations = Relations(self)
-        self._topics: dict[str, OwnTopic[Any]] = {}
-        self._inboxes: dict[str, OwnInbox[Any]] = {}
-        self._late: dict[str, dict[RoleId, Any]] = {}
-        self.draws: dict[str, int] = {}
 
     def _construct(self) -> Role:
         cls = self.hosting.role_class
@@ -303,6 +307,10 @@ class RoleInstance(RoleLife):
         capacity: int, overflow: EventOverflow,
     ) -> Subscription[Any]:  # fmt: skip
         return Taken(self, ids, topic, where, capacity, overflow)
+
+    def used_topic(self, topic: Topic[Any]) -> OwnTopic[Any] | None:
+        """Return a topic if anybody has asked for it yet, and so may be subscribed to it."""
+        return self._topics.get(topic.name)
 
     def topic(self, topic: Topic[Any]) -> OwnTopic[Any]:
         found = self._topics.get(topic.name)

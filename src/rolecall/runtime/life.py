@@ -45,10 +45,9 @@ class RoleLife(ABC):
         self.draining = False
         self.node_lost = False
         self.why_lost = "it has stopped"
-        self._context = context_of(node.name)
         self._tasks: TaskGroup | None = None
         self._begun = False
-        self._early: list[tuple[Callable[[], Coroutine[Any, Any, Any]], str]] = []
+        self._early: tuple[tuple[Callable[[], Coroutine[Any, Any, Any]], str], ...] = ()
         self._end = Signal()
         self._ended = Signal()
         self._resumed = Signal()
@@ -84,12 +83,6 @@ class RoleLife(ABC):
 
     # ------------------------------------------------------------------------------------------ tasks
 
-    def begin(self) -> None:
-        """Have a task that keeps those of the role; it comes with the first of them, if nobody begins before."""
-        if not self._begun:
-            self._begun = True
-            self._context.run(self.node.spawn, self.live, str(self.id))
-
     async def live(self) -> None:
         """Keep the tasks of the role until it ends; nothing of a role outlives this.
 
@@ -98,7 +91,7 @@ class RoleLife(ABC):
         try:
             async with anyio.create_task_group() as self._tasks:
                 self._tasks.cancel_scope.shield = True
-                early, self._early = self._early, []
+                early, self._early = self._early, ()
                 for function, name in early:
                     self.spawn(function, name)
                 await self._end.wait()
@@ -109,10 +102,12 @@ class RoleLife(ABC):
     def spawn(self, function: Callable[[], Coroutine[Any, Any, Any]], name: str) -> None:
         """Start a task of the role, in a context of its own: nothing of the caller's leaks into it."""
         if self._tasks is not None:
-            _ = self._context.run(functools.partial(self._tasks.start_soon, function, name=name))
+            _ = context_of(self.node.name).run(functools.partial(self._tasks.start_soon, function, name=name))
             return
-        self._early.append((function, name))
-        self.begin()
+        self._early += ((function, name),)
+        if not self._begun:  # many roles never have a task, and a node may be one of thousands
+            self._begun = True
+            self.node.spawn(self.live, str(self.id))
 
     # ------------------------------------------------------------------------------------------ statuses
 
@@ -133,6 +128,8 @@ class RoleLife(ABC):
         except Exception as error:
             await self.fail(f"setup failed: {error}")
             raise
+        finally:
+            self._starting = None
         if self._end.is_set():
             raise self.lost_error("none")
         self._enter(Status.READY)

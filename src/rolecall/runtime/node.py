@@ -143,8 +143,6 @@ class Node:
         instance = RoleInstance(self, hosting)
         self.directory.add(instance)
         self._instances[instance.id] = instance
-        if instance.id != self.native_id:  # which most nodes never have a message for, and there may be thousands
-            instance.begin()
         return instance
 
     def spawn(self, function: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
@@ -320,7 +318,8 @@ class Node:
     def status_changed(self, change: StatusChange) -> None:
         """Publish a change of status, through the native role and to the observers."""
         if change.role != self.native_id:
-            self.native.topic(Native.changed.topic).publish(RoleStatus(change.role, change.status))
+            if (topic := self.native.used_topic(Native.changed.topic)) is not None:
+                topic.publish(RoleStatus(change.role, change.status))
             self.observe(change)
 
     def observe(self, record: Record) -> None:
