@@ -347,7 +347,6 @@ def test_a_node_is_looked_after_too(
     assert (row["id"], row["pid"], row["listens"], row["application"]) == ("edge1", process.pid, address, None)
     [here] = rolecall("status", "edge1", "--format", "jsonl").of("node")
     assert here["incarnation"] == there["incarnation"]
-    assert "node 'edge1' has no application" in rolecall("assign", "edge1", "x", "managed:Adder").err
     wrong = tmp_path / "wrong"
     wrong.touch(0o600)
     wrong.write_text("what no node of this test knows")
@@ -357,6 +356,35 @@ def test_a_node_is_looked_after_too(
     assert process.wait() == 0
     events = [json.loads(line)["event"] for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
     assert (events[0], events[-1]) == ("begin", "end")
+
+
+def test_roles_are_assigned_to_a_node_that_nobody_conducts(
+    rolecall: Rolecall, edge: tuple[subprocess.Popen[str], str, Path], state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def application_there() -> str | None:
+        [node] = rolecall("status", "edge1", "--format", "jsonl").of("node")
+        return node["application"] and str(node["application"])
+
+    _, address, secret = edge
+    assert rolecall("assign", "edge1", "one", "managed:Adder", "--set", "start=10").out == "edge1/one is ready.\n"
+    asker = rolecall("assign", "edge1", "two", "managed:Asker", "--relate", "adders=*/one")
+    assert (asker.out, application_there()) == ("edge1/two is ready.\n", "assigned")
+    assert json.loads(rolecall("call", "edge1/two", "who").out) == ["edge1/one"]
+    assert "no setup today" in rolecall("assign", "edge1", "three", "managed:Failing").err
+    assert "does not import 'json:JSONDecoder'" in rolecall("assign", "edge1", "four", "json:JSONDecoder").err
+    app = application(state, name="conducted")
+    tree = yaml.safe_load(app.read_text()) | {"nodes": {"edge1": {"address": address}}, "until": {"seconds": 0.2}}
+    app.write_text(yaml.safe_dump({**tree, "roles": {"edge1": tree["roles"]["n*"]}}))
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    words = ("run", app, "--engine", "nodes", "--secret-file", secret, "--runs-dir", state / "runs")
+    occupied = rolecall(*words).err
+    assert "has the application 'assigned' already. It ends with its last role: `rolecall stop 'edge1/*'`" in occupied
+    assert rolecall("call", "edge1/one", "add", "numbers=[1]").out == "11\n"
+    assert rolecall("stop", "edge1/*").code == 0
+    assert application_there() is None
+    assert rolecall("assign", "edge1", "one", "managed:Failing").code != 0
+    assert application_there() is None
+    assert rolecall(*words).code == 0
 
 
 def test_a_run_on_nodes_is_looked_after_at_either_end(

@@ -41,6 +41,24 @@ async def test_records_go_in_order_and_in_batches() -> None:
         tasks.cancel_scope.cancel()
 
 
+async def test_who_has_not_heard_what_was_before_counts_from_there() -> None:
+    outgoing, batches = Outgoing(), list[list[Reported]]()
+
+    async def send(records: list[Reported]) -> int:
+        batches.append(records)
+        return len(records)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(outgoing.flow, send)
+        for number in range(3):
+            outgoing.add(line(number))
+        await outgoing.count_anew()
+        assert numbers(batches) == [0, 1, 2]
+        outgoing.add(line(3))
+        assert await outgoing.all_sent() == 1
+        tasks.cancel_scope.cancel()
+
+
 async def test_too_many_are_dropped_and_counted() -> None:
     outgoing, batches = Outgoing(limit=3), list[list[Reported]]()
 

@@ -43,16 +43,21 @@ __all__ = ("Agent", "Chief", "Deployed", "Order", "Roster", "managed_by")
 
 logger = logging.getLogger(__name__)
 
+ASSIGNED = "assigned"
+"""The name of the application that roles are in which are assigned to a node without one."""
+
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What a conductor has deployed: an application, as `portable` made data of it.
 
-    `elapsed_s` is how long ago the run began.
+    `elapsed_s` is how long ago the run began. With `alone` it is no conductor that wants this, but who operates the
+    node; there is no run then, and the application ends with its last role.
     """
 
     application: dict[str, Any]
     elapsed_s: float = 0.0
     checked: bool = False
+    alone: bool = False
 
 
 class Deployed(msgspec.Struct, frozen=True):
@@ -104,9 +109,15 @@ class Agent(NodeRole):
         self._conductor, self._policy = conductor, policy
         self._deployed: list[RoleInstance] = []
         self._turn = anyio.Lock()
-        self._flows = False
+        self._flows = self._alone = False
+        self._assigning = 0
         self._records = Outgoing()
         self._relays: Relays | None = None
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is an application here that no conductor has deployed."""
+        return self._alone
 
     @property
     def linked(self) -> Links:
@@ -129,13 +140,48 @@ class Agent(NodeRole):
             self._begin_reporting()
             self._audit("deploy", application=order.application.get("name"))
             if self._app is not None:
-                raise LifecycleError(f"node {self._node.name!r} has the application {self._app.name!r} already.")
+                raise LifecycleError(self._occupied(self._app))
             await self._check(order.application)
-            self._app = received(order.application)
-            deployed = await anyio.to_thread.run_sync(deployment, self._app, (self._node.name,))
-            await anyio.lowlevel.checkpoint()  # the thread does not notice that nobody wants this any more
-            self._host_all(order, deployed)
+            await self._records.count_anew()
+            await self._take(order)
         return [Deployed(instance.id, instance.has_main) for instance in self._deployed]
+
+    async def _take(self, order: Order) -> None:
+        self._app, self._alone = received(order.application), order.alone
+        deployed = await anyio.to_thread.run_sync(deployment, self._app, (self._node.name,))
+        await anyio.lowlevel.checkpoint()  # the thread does not notice that nobody wants this any more
+        self._host_all(order, deployed)
+
+    def _occupied(self, app: App) -> str:
+        name = self._node.name
+        hint = f" It ends with its last role: `rolecall stop '{name}/*'`." if self._alone else ""
+        return f"node {name!r} has the application {app.name!r} already.{hint}"
+
+    @service(allow="manager", concurrent=True)
+    async def assign(
+        self,
+        spec: RoleSpec,
+        name: str,
+        relationships: dict[str, list[str]] | None = None,
+        start: bool = True,
+    ) -> RoleId:
+        """Have a new role on this node, as `NodeRole.assign` says; without an application, in one of its own."""
+        async with self._turn:
+            if self._app is None:
+                app = App(name=ASSIGNED, nodes={self._node.name: Node()}).expanded()
+                await self._take(Order(application=portable(app), alone=True))
+            self._assigning += 1
+        try:
+            return await super().assign(spec, name, relationships, start)
+        finally:
+            self._assigning -= 1
+            self._end_alone()
+
+    def _end_alone(self) -> None:
+        """Be free for another application once nothing is left of one that nobody conducts."""
+        if self._alone and not self._assigning and all(instance is self._runtime for instance in self._node.instances):
+            self._app, self._alone = None, False
+            self._deployed.clear()
 
     async def _check(self, application: dict[str, Any], source: str | None = None) -> None:
         name, what = self._node.name, source or "an application"
@@ -265,14 +311,17 @@ class Agent(NodeRole):
 
     async def _announce(self, instance: RoleInstance) -> None:
         await super()._announce(instance)
-        await self._chief.announce(instance.id, await self._records.all_sent())
+        if not self._alone:
+            await self._chief.announce(instance.id, await self._records.all_sent())
 
     async def _heard(self) -> None:
         await self.linked.network.subscribed()
 
     def _tell_failed(self, role: RoleId, error: Exception) -> None:
-        failed = RoleFailed(role, self._policies.get(role), type(error).__name__, str(error))
-        self.report(failed)
+        if self._alone:
+            super()._tell_failed(role, error)
+        else:
+            self.report(RoleFailed(role, self._policies.get(role), type(error).__name__, str(error)))
 
     @property
     def _chief(self) -> Chief:
@@ -294,7 +343,12 @@ class Agent(NodeRole):
 
     @service(allow="manager")
     async def finish(self) -> int:
-        """Stop all roles; return how many records have been reported, once all have been."""
+        """Stop all roles; return how many records have been reported, once all have been.
+
+        A conductor that could not deploy here ends what it has begun elsewhere, and nothing here.
+        """
+        if self._alone and caller() != self.id:
+            return await self._records.all_sent()
         self._audit("finish", application=self.application)
         async with self._turn:  # what is just being deployed as well
             self._node.directory.closing = True
@@ -302,7 +356,7 @@ class Agent(NodeRole):
                 if instance is not self._runtime:
                     await instance.stop()
             self._node.directory.closing = False
-            self._app = None
+            self._app, self._alone = None, False
             self._deployed.clear()
         return await self._records.all_sent()
 
@@ -335,6 +389,7 @@ class Agent(NodeRole):
         super().role_ended(instance)
         if instance is not self._runtime:
             self.report(RoleEnded(instance.id, instance.why_lost))
+            self._end_alone()
 
     async def _report(self, records: list[Reported]) -> int:
         """Have records known to whoever listens; return how many could be sent."""

@@ -24,7 +24,7 @@ async def deploy_alone(agent: Agent, name: str, application: dict[str, Any]) -> 
         RolecallError: whatever setting a role up raised.
     """
     app = received(application)
-    deployed = await agent.deploy(Order(application=application))
+    deployed = await agent.deploy(Order(application=application, alone=True))
     try:
         contacts = {home: node.address for home, node in app.nodes.items() if node.address is not None and home != name}
         others = {home: [RoleId.of(home, role) for role in app.roles.get(home, ())] for home in contacts}

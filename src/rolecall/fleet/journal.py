@@ -145,7 +145,7 @@ def _line(kept: tuple[float, Record]) -> Line:
             return Line(time_s, "warning", record.role, text)
         case Audited():
             facts = "".join(f" {name}={value}" for name, value in record.facts.items())
-            return Line(time_s, "info", record.node, f"audit: {record.what}{facts}")
+            return Line(time_s, "debug", record.node, f"audit: {record.what}{facts}")
 
 
 def _short(value: object) -> str:

@@ -87,6 +87,11 @@ class Outgoing:
         await self._none.wait()
         return self._sent
 
+    async def count_anew(self) -> None:
+        """Count from what is added next, once nothing waits: for somebody who has not heard what was before."""
+        await self._none.wait()
+        self._sent = 0
+
     def take_dropped(self) -> int:
         """Return how many records have been dropped since it was asked last."""
         dropped, self._dropped = self._dropped, 0

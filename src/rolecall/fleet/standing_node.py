@@ -117,8 +117,14 @@ class StandingNode:
         def lost(peer: str, why: str) -> None:
             if peer == CONDUCTOR.home:
                 logger.info("%s: the conductor is gone: %s", config.name, why)
-                over.set()
+                if not agent.alone:
+                    over.set()
             self._write("leave", who=peer, why=why)
+
+        def joined(peer: str) -> None:
+            if peer == CONDUCTOR.home:  # where an application is that nobody conducts, it may be the second in this life
+                links.network.bind(CONDUCTOR, CONDUCTOR.home, listed=False)
+            self._write("join", who=peer)
 
         options = NodeOptions(role_relationships={NATIVE: {"manager": managed_by(CONDUCTOR, {})}})
         native = (Agent, {"conductor": CONDUCTOR, "policy": self._policy})
@@ -132,7 +138,7 @@ class StandingNode:
                 tls=self._tls,
                 on_lost=lost,
                 limits=config.limits,
-                on_joined=lambda peer: self._write("join", who=peer),
+                on_joined=joined,
                 on_refused=lambda remote, why: self._write("deny", who=remote, why=why),
                 on_unknown=agent.reach,
                 services=services,
