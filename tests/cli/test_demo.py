@@ -16,7 +16,7 @@ from rolecall.architectures import CATALOGUE
 from .conftest import Rolecall
 
 SOAK = "ROLECALL_SOAK" in os.environ
-WALL_S = 60
+CPU_S = 60
 MANY_MODELS = {"gossip", "dpsgd", "adpsgd"}
 """Architectures after which the nodes hold unlike models."""
 
@@ -63,12 +63,12 @@ def test_federated_averaging_of_two_rounds(rolecall: Rolecall, tmp_path: Path) -
 def test_an_architecture_is_worth_more_than_its_nodes_alone(rolecall: Rolecall, tmp_path: Path, name: str) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("sklearn")
-    began_s = time.perf_counter()
+    began_s = time.process_time()
     last = rolecall("demo", name, "--engine", "sim", "--runs-dir", tmp_path, "--format", "jsonl").last
     assert last["accuracy"] >= max(0.75, last["solo"] + 0.25)
     assert last["consensus"] == 0.0 if name not in MANY_MODELS else last["consensus"] > 0.0
     assert last["architecture"] == last["name"] == name
-    assert time.perf_counter() - began_s < WALL_S
+    assert time.process_time() - began_s < CPU_S
 
 
 @pytest.mark.timeout(60)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -276,3 +277,21 @@ def test_without_matplotlib_there_is_a_hint_and_no_plot(
     assert done.code == 0
     assert done.err.startswith("the plot curve.png needs matplotlib, which is not installed. ")
     assert done.err.endswith("pip install 'rolecall[plots]'\n")
+
+
+@pytest.mark.parametrize(("rounds", "state"), [(500, "Counter"), (2, "Heavy")])
+def test_a_run_that_can_be_recorded_no_longer_is_an_error_that_names_its_directory(
+    tmp_path: Path, rounds: int, state: str
+) -> None:
+    """Whether its logs or its final model do not fit: to a program, no file may be larger than 20,000 bytes."""
+    path = application(tmp_path, state, parameters={"rounds": rounds})
+    command = [sys.executable, "-m", "rolecall", "run", str(path), "--runs-dir", str(tmp_path / "runs")]
+    done = subprocess.run(command, capture_output=True, text=True, preexec_fn=no_large_files, check=False)
+    assert f"error: {only_run(tmp_path)}: the run cannot be recorded (File too large)." in done.stderr, done.stderr
+    assert done.returncode == 2
+    assert "model.safetensors" not in os.listdir(only_run(tmp_path))
+
+
+def no_large_files() -> None:
+    """As a disk that is full is not to be had without privileges."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))

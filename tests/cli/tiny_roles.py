@@ -43,6 +43,16 @@ class Counter(rc.Role):
             await anyio.lowlevel.checkpoint()
 
 
+class Heavy(rc.Role):
+    """Ends with a large model."""
+
+    state = rc.State(Progress)
+
+    async def main(self) -> None:
+        self.state = Progress(1, Tensors({"w": np.zeros(10_000)}))
+        self.log(round=1, accuracy=0.1)
+
+
 class Adder(rc.Role):
     """Adds, logs the sum and returns a report."""
 

@@ -5,11 +5,15 @@ import json
 from datetime import datetime
 from pathlib import Path
 
+import anyio
+import numpy as np
 import pytest
 
+import rolecall as rc
 from rolecall.core.errors import ConfigError
 from rolecall.core.ids import RoleId
 from rolecall.core.records import Audited, DeadLetter, LogLine, Metric, StatusChange
+from rolecall.core.tensors import Tensors
 from rolecall.observe.run_directory import RunDirectory
 from rolecall.observe.summary import Failure, Summary
 
@@ -114,17 +118,67 @@ def test_where_nothing_can_be_written_the_message_names_the_option(tmp_path: Pat
         create(tmp_path / "file")
 
 
-def test_a_full_disk_is_an_error_of_the_record(tmp_path: Path) -> None:
-    room = [30]
+class Disk:
+    """Has room for so many bytes."""
 
-    def charge(size: int) -> None:
-        room[0] -= size
-        if room[0] < 0:
+    def __init__(self, room: int) -> None:
+        self.room = room
+
+    def charge(self, size: int) -> None:
+        if size > self.room:
             raise OSError(errno.ENOSPC, "No space left on device")
+        self.room -= size
 
-    directory = RunDirectory(tmp_path, charge)
-    with pytest.raises(OSError, match="No space left"):
+
+def test_a_full_disk_is_an_error_that_names_the_directory(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path, Disk(30).charge)
+    with pytest.raises(
+        ConfigError, match=rf"{tmp_path}: the run cannot be recorded \(No space left on device\). Make room"
+    ):
         for _ in range(10):
             directory.record(LogLine(0.0, "info", "a", "text"))
     directory.close()
     assert (tmp_path / "log.txt").read_text().count("\n") <= 1
+
+
+def test_what_does_not_fit_leaves_no_file_and_what_fits_is_whole(tmp_path: Path) -> None:
+    disk = Disk(900)
+    directory = RunDirectory(tmp_path, disk.charge)
+    with pytest.raises(ConfigError, match="cannot be recorded"):
+        directory.finish(SUMMARY, Tensors({"w": np.zeros(1_000)}))
+    assert directory.files() == ["log.txt", "metrics.jsonl"]
+    directory.save_curve(lambda path: None)  # nothing to draw
+    directory.save_curve(lambda path: path.write_bytes(bytes(10)))
+    assert directory.files() == ["curve.png", "log.txt", "metrics.jsonl"] and disk.room == 890
+    disk.room = 10_000
+    directory.finish(SUMMARY, Tensors({"w": np.zeros(1_000)}))
+    directory.close()
+    assert directory.files() == ["curve.png", "log.txt", "metrics.jsonl", "model.safetensors", "summary.json"]
+
+
+class Writer(rc.Role):
+    """Logs every second."""
+
+    async def main(self) -> None:
+        for second in range(1, 11):
+            await anyio.sleep(1)
+            self.log(round=second)
+
+
+@pytest.mark.simulation(seeds=2)
+async def test_a_simulated_disk_that_is_full_ends_the_run(tmp_path: Path, sim_seed: int) -> None:
+    app = rc.App(name="writing", nodes={"a": rc.Node(), "b": rc.Node()}, roles={"a": {"writer": rc.RoleSpec(Writer)}})
+    for node, rounds in (("b", 10), ("a", 4)):
+        path = tmp_path / f"{sim_seed}{node}"
+        path.mkdir(exist_ok=True)
+        async with rc.simulation(app) as sim:
+            directory = RunDirectory(path, sim.disk("a").charge)
+            sim.observe(directory.record)
+            sim.at(4.5).disk_full(node)
+            if node == "a":
+                with pytest.raises(ConfigError, match=rf"{path}: the run cannot be recorded \(No space left"):
+                    await sim.finished()
+            else:
+                await sim.finished()
+        directory.close()
+        assert len((path / "metrics.jsonl").read_text().splitlines()) == rounds

@@ -104,6 +104,8 @@ class _Session:
         plan = self._plan = _plan(app, self._settings.engine, directory.path)
         self._show(lambda: self._reporter.started(plan))
         history = self._run(app, directory)
+        if isinstance(self._lost, ConfigError):
+            raise self._lost
         if self._lost is not None:
             raise ConfigError(str(directory.path), f"the run could not be recorded ({self._lost})") from self._lost
         summary = _summary(history, plan, self._series)
@@ -120,8 +122,8 @@ class _Session:
             failure = structs.replace(failure, architecture=self._plan.architecture, run_dir=self._plan.run_dir)
         try:
             self._record_failure(failure)
-        except OSError as error:
-            _say(f"warning: the failure could not be recorded in the run directory ({error})")
+        except ConfigError as error:
+            _say(f"warning: {error}")
         self._show(lambda: self._reporter.failed(failure))
 
     def _record_failure(self, failure: Failure) -> None:
@@ -183,9 +185,9 @@ class _Session:
         from rolecall.observe.plot import save_curves
 
         try:
-            save_curves(directory.path / "curve.png", self._series, title=plan.name)
-        except MissingDependency as error:
-            _say(str(error))
+            directory.save_curve(lambda path: save_curves(path, self._series, title=plan.name))
+        except (ConfigError, MissingDependency) as error:
+            _say(f"warning: {error}" if isinstance(error, ConfigError) else str(error))
 
     def _last_words(self, exit_code: int) -> None:
         failure = failure_of(Aborted(exit_code - 128))

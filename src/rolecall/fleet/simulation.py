@@ -24,6 +24,7 @@ from rolecall.fleet.structure import first_nodes
 from rolecall.runtime.endpoints import RoleProxy
 from rolecall.sim.attempt import ATTEMPT, note
 from rolecall.sim.checks import Check, Checks, Promise
+from rolecall.sim.disk import Disk
 from rolecall.sim.faults import Fault, Slow
 from rolecall.sim.log import Event, EventLog, Packet
 from rolecall.sim.network import Network
@@ -157,6 +158,21 @@ class Simulation:
             self._violation = error
             self._scope.cancel()
 
+    def observe(self, observer: Observer) -> None:
+        """Tell an observer of every record from now on; the application fails with what it raises.
+
+        So does a run that can be recorded no longer: `sim.observe(RunDirectory(path, sim.disk("a").charge).record)`.
+        """
+
+        def told(record: Record) -> None:
+            try:
+                observer(record)
+            except Exception as error:
+                self.world.observers.remove(told)
+                self.world.failure(error)
+
+        self.world.observers.append(told)
+
     def _record(self, record: Record) -> None:
         if isinstance(record, Metric):
             self.metrics.append(record)
@@ -230,6 +246,10 @@ class Simulation:
     def role(self, role: str) -> Any:
         """Return the role itself, to look at; raise `RoleLost` or `UnknownRole` where there is none."""
         return self.world.directories.find(RoleId(role)).role
+
+    def disk(self, node: str) -> Disk:
+        """Return the disk of a node, which outlives its crashes: have it charged with what is written there."""
+        return self.world.life(node).disk
 
     def proxy(self, role: str, role_class: type[Role] | None = None, *, of: str | None = None) -> Any:
         """Return what stands for a role to another node, or to its own: `await sim.proxy("a/echo", of="b").say(1)`."""

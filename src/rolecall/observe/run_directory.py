@@ -15,7 +15,8 @@ from __future__ import annotations
 import platform
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
@@ -44,7 +45,13 @@ class Saveable(Protocol):
 class RunDirectory:
     """The directory of one run; open from the moment it is created until `close`.
 
-    `charge` is told how many characters are about to be written, and may raise `OSError`, as a full disk does.
+    What cannot be written, since the disk is full, is a `ConfigError` that names the directory. A file is there whole
+    or not at all, but for those that grow.
+
+    Args:
+        path: an empty directory.
+        charge: is told how many bytes something takes before it counts as written, and may raise `OSError`: in a
+            simulation `sim.disk("server").charge`, so that the directory lies on a disk which may be full.
     """
 
     def __init__(self, path: Path, charge: Callable[[int], None] = lambda size: None) -> None:
@@ -72,7 +79,11 @@ class RunDirectory:
 
     def save_app(self, app: Saveable) -> None:
         """Write the expanded application."""
-        app.save(self.path / "app.yaml")
+        self._keep("app.yaml", app.save)
+
+    def save_curve(self, draw: Callable[[Path], object]) -> None:
+        """Have the curve drawn into a file of the directory; `draw` may find that there is nothing to draw."""
+        self._keep("curve.png", draw)
 
     def record(self, record: Record) -> None:
         """Write one record to `metrics.jsonl`, `log.txt` or `audit.jsonl`, where it can be read at once."""
@@ -94,40 +105,60 @@ class RunDirectory:
         return self._audit
 
     def _write(self, file: TextIO, text: str) -> None:
-        self._charge(len(text))
-        file.write(text)
-        file.flush()
+        with self._recording():
+            self._charge(len(text.encode()))
+            file.write(text)
+            file.flush()
+
+    def _keep(self, name: str, save: Callable[[Path], object]) -> None:
+        """Have a file written, whole or not at all."""
+        unfinished = self.path / f".{name}"
+        with self._recording():
+            try:
+                save(unfinished)
+                if unfinished.exists():
+                    self._charge(unfinished.stat().st_size)
+                    unfinished.replace(self.path / name)
+            finally:
+                unfinished.unlink(missing_ok=True)
+
+    @contextmanager
+    def _recording(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ConfigError(
+                str(self.path), f"the run cannot be recorded ({error.strerror or error})",
+                hint="Make room, or name another directory, as in: --runs-dir /tmp/runs",
+            ) from error  # fmt: skip
 
     def finish(self, summary: Summary, final: Saveable | None) -> None:
         """Write the final parameters, and how the run ended."""
         if final is not None:
-            final.save(self.path / "model.safetensors")
-        self._log.write(f"{summary.wall_s:12.6f}  info     {summary.name} ended: {summary.status}\n")
+            self._keep("model.safetensors", final.save)
+        self._write(self._log, f"{summary.wall_s:12.6f}  info     {summary.name} ended: {summary.status}\n")
         self._summarise(summary)
 
     def fail(self, failure: Failure) -> None:
         """Write what ended the run, with its traceback."""
-        self._log.write(f"{failure.status}: {failure.error}\n{failure.traceback}")
+        self._write(self._log, f"{failure.status}: {failure.error}\n{failure.traceback}")
         self._summarise(failure)
 
     def close(self) -> None:
-        """Close the files; safe to call twice."""
-        self._metrics.close()
-        if self._audit is not None:
-            self._audit.close()
-        self._log.close()
+        """Close the files; safe to call twice, and where something could not be written."""
+        for file in (self._metrics, self._log, self._audit):
+            with suppress(OSError):  # of what is left in a buffer when the disk is full, which has been told
+                if file is not None:
+                    file.close()
 
     def files(self) -> list[str]:
         """Return the names of the files written so far, sorted."""
         return sorted(path.name for path in self.path.iterdir())
 
     def _summarise(self, outcome: Summary | Failure) -> None:
-        self._log.flush()
         facts = {key: value for key, value in msgspec.structs.asdict(outcome).items() if key != "traceback"}
         content = msgspec.json.format(msgspec.json.encode({**facts, "versions": versions()}), indent=2)
-        unfinished = self.path / ".summary.json"
-        unfinished.write_bytes(content + b"\n")
-        unfinished.replace(self.path / "summary.json")
+        self._keep("summary.json", lambda path: path.write_bytes(content + b"\n"))
 
 
 def versions() -> dict[str, str]:
