@@ -122,7 +122,7 @@ class StandingNode:
             self._write("leave", who=peer, why=why)
 
         def joined(peer: str) -> None:
-            if peer == CONDUCTOR.home:  # where an application is that nobody conducts, it may be the second in this life
+            if peer == CONDUCTOR.home:  # maybe not the first in this life, where nobody conducts what runs here
                 links.network.bind(CONDUCTOR, CONDUCTOR.home, listed=False)
             self._write("join", who=peer)
 
