@@ -6,25 +6,46 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
 import rolecall as rc
-from rolecall.architectures import adpsgd, dpsgd, etree, gossip, ring_allreduce, wagma
+from rolecall.architectures import (
+    adpsgd,
+    butterfly_allreduce,
+    dpsgd,
+    etree,
+    gossip,
+    ring_allreduce,
+    tree_allreduce,
+    wagma,
+)
+from rolecall.learn import ArrayDataset
 
-from .small import MODEL, SEED, shares, wider, with_model
+from .small import MODEL, SEED, assert_same, models, shares, wider, with_class, with_model
 
 QUICK: dict[str, Any] = {"rounds": 8, "batch_size": 4, "lr": 0.2, "seed": SEED}
+
+
+PEERS = [gossip, dpsgd, adpsgd, wagma, ring_allreduce]
+EXACT = [dpsgd, ring_allreduce, butterfly_allreduce, tree_allreduce, etree]
 
 
 def on_a_ring(module: ModuleType) -> dict[str, str]:
     return {"topology": "ring"} if module in (gossip, dpsgd, adpsgd) else {}
 
 
-@pytest.mark.parametrize("module", [dpsgd, ring_allreduce, etree])
-def test_the_simulator_gives_the_digest_of_one_process(module: ModuleType) -> None:
+@pytest.mark.parametrize("module", EXACT)
+def test_the_simulator_gives_the_digest_of_one_process_on_both_seams(module: ModuleType) -> None:
     app = module.app(MODEL, shares(5), **QUICK)
-    assert rc.run_sync(app, engine="sim").digest == rc.run_sync(app).digest
+
+    async def over_grpc() -> str:
+        async with rc.simulation(app, seam="grpc") as sim:
+            return (await sim.finished()).digest
+
+    found = {rc.run_sync(app).digest, rc.run_sync(app, engine="sim").digest}
+    assert found == {rc.simulate(over_grpc, seed=SEED, threads="inline")}
 
 
 @pytest.mark.parametrize("module", [gossip, adpsgd, wagma])
@@ -35,7 +56,47 @@ def test_the_asynchronous_replay_exactly_in_the_simulator(module: ModuleType) ->
     assert [m.values for m in first.metrics] == [m.values for m in again.metrics]
 
 
-@pytest.mark.parametrize("module", [gossip, dpsgd, adpsgd, wagma, ring_allreduce])
+def with_data(app: rc.App, node: str, data: ArrayDataset) -> rc.App:
+    """Return the application with other data for a node."""
+    roles = {name: dict(there) for name, there in app.roles.items()}
+    [name] = [name for name, spec in roles[node].items() if "data" in spec.elements]
+    elements = {**roles[node][name].elements, "data": rc.ElementSpec(value=data)}
+    roles[node][name] = replace(roles[node][name], elements=elements)
+    return replace(app, roles=roles)
+
+
+@pytest.mark.parametrize("module", [*PEERS, etree])
+def test_an_empty_shard_is_an_error_that_names_its_node(module: ModuleType) -> None:
+    nothing = ArrayDataset(shares(3)[1].x[:0], shares(3)[1].y[:0])
+    app = with_data(module.app(MODEL, shares(3), **QUICK, **on_a_ring(module)), "node2", nothing)
+    with pytest.raises(rc.ApplicationFailed, match=r"node2/(worker|leaf).*the data set is empty"):
+        rc.run_sync(app, engine="sim")
+
+
+@pytest.mark.parametrize("module", [*PEERS, etree])
+def test_what_is_no_number_is_never_averaged(module: ModuleType) -> None:
+    broken = ArrayDataset(shares(3)[1].x * np.nan, shares(3)[1].y)
+    app = with_data(module.app(MODEL, shares(3), **QUICK, **on_a_ring(module)), "node2", broken)
+    with pytest.raises(rc.ApplicationFailed, match=r"node2/(worker|leaf).*(is not finite|cannot be averaged)"):
+        rc.run_sync(app, engine="sim")
+
+
+class Twice(dpsgd.DPSGDNode):
+    """Sends another model for each round after the right one."""
+
+    async def share(self, params: rc.Tensors, round: int) -> dpsgd.Shared:
+        mine = await super().share(params, round)
+        await self.neighbours.others.put(dpsgd.DPSGDNode.models, dpsgd.Shared(round, params * 100.0, mine.degree))
+        return mine
+
+
+def test_of_a_neighbour_that_answers_twice_the_first_answer_counts() -> None:
+    app = dpsgd.app(MODEL, shares(4), **QUICK, topology="ring")
+    found = rc.run_sync(with_class(app, Twice, "node2"), engine="sim")
+    assert_same(models(found), models(rc.run_sync(app, engine="sim")))
+
+
+@pytest.mark.parametrize("module", PEERS)
 def test_a_model_of_another_shape_is_named(module: ModuleType) -> None:
     app = with_model(module.app(MODEL, shares(3), **QUICK, **on_a_ring(module)), "node2", wider)
     with pytest.raises(rc.ApplicationFailed, match=r"node\d/\w+: its update cannot be averaged|what node\d/aggregator"):
