@@ -1,4 +1,4 @@
-"""Attributes that are made when they are first looked at: a simulation has objects by the thousand, mostly idle."""
+"""Attributes that are made when they are first looked at: there may be objects by the thousand, and most are idle."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ T = TypeVar("T")
 
 
 class OnUse(Generic[T]):
-    """Declares an attribute, such as `errors = OnUse(dict[str, int])`: an object has none until it is looked at.
+    """Declares an attribute such as `errors = OnUse(dict[str, int])`, which no object has until it is looked at.
 
-    Unlike `functools.cached_property` it leaves instances without a dictionary of their own.
+    It is for classes with `__slots__`, and kept in a slot of its name with an underscore after it: `errors_`.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
-        self._name = ""
+        self._slot = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
+        self._slot = f"{name}_"
 
     @overload
     def __get__(self, obj: None, owner: type) -> Self: ...
@@ -32,6 +32,11 @@ class OnUse(Generic[T]):
     def __get__(self, obj: Any, owner: type | None = None) -> Any:
         if obj is None:
             return self
-        made = self._make()
-        setattr(obj, self._name, made)  # which is found first from now on
+        made = getattr(obj, self._slot, None)
+        if made is None:
+            made = self._make()
+            setattr(obj, self._slot, made)
         return made
+
+    def __set__(self, obj: object, value: T) -> None:
+        setattr(obj, self._slot, value)

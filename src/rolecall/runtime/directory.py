@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rolecall.core.errors import ConfigError, RoleLost, UnknownRole
 from rolecall.core.ids import RoleId
+from rolecall.core.on_use import OnUse
 from rolecall.core.patterns import is_pattern, matches, natural_key
 
 if TYPE_CHECKING:
@@ -23,12 +24,15 @@ NATIVE = "node"
 class Directory:
     """The binding of role ids to the instances of this process."""
 
+    __slots__ = ("_bulk", "_gone_", "_instances", "_remotes_", "_selected_", "closing", "nodes")
+
+    _remotes = OnUse(dict[RoleId, "RemoteRole"])
+    _gone = OnUse(dict[RoleId, RoleLost])
+    _selected = OnUse(dict[str, tuple[RoleId, ...]])
+
     def __init__(self) -> None:
         self.nodes: dict[str, Node] = {}
         self._instances: dict[RoleId, RoleInstance] = {}
-        self._remotes: dict[RoleId, RemoteRole] = {}
-        self._gone: dict[RoleId, RoleLost] = {}
-        self._selected: dict[str, tuple[RoleId, ...]] = {}
         self._bulk = False
         self.closing = False
         """Set when all roles end together: nobody is told of the others any more."""
@@ -129,7 +133,8 @@ class Directory:
     def _matching(self, pattern: str) -> tuple[RoleId, ...]:
         if not is_pattern(pattern):
             role = RoleId(pattern)
-            return (role,) if self._alive(role) else ()
+            known = self._instances.get(role) or self.remote(role)
+            return (known.id,) if known is not None else ()
         found = self._selected.get(pattern)
         if found is None:
             native = pattern.endswith(f"/{NATIVE}")

@@ -13,6 +13,7 @@ import anyio
 from rolecall.core.context import Handling
 from rolecall.core.errors import NotAllowed, RolecallError
 from rolecall.core.ids import RoleId
+from rolecall.core.on_use import OnUse
 from rolecall.runtime.buffers import Items
 from rolecall.runtime.calls import Invocation, Reports, portable
 from rolecall.runtime.dispatcher import Dispatcher
@@ -33,11 +34,14 @@ __all__ = ("Inbound",)
 class Inbound:
     """The requests of one peer that are under way here."""
 
+    __slots__ = ("_lines_", "_lost", "_network", "_peer", "_running_", "_sinks_")
+
+    _lines = OnUse(dict[tuple[str, str, str], InLine])
+    _running = OnUse(dict[int, Invocation])
+    _sinks = OnUse(dict[int, WireSink])
+
     def __init__(self, network: Network, peer: str) -> None:
         self._network, self._peer = network, peer
-        self._lines: dict[tuple[str, str, str], InLine] = {}
-        self._running: dict[int, Invocation] = {}
-        self._sinks: dict[int, tuple[RoleId, str, WireSink]] = {}
         self._lost = False
 
     def lose(self) -> None:
@@ -213,32 +217,27 @@ class Inbound:
 
     def subscribe(self, frame: f.Subscribe) -> None:
         """Send the events of a topic to the peer from now on."""
-        role = RoleId(frame.to)
         try:
-            self._require_bound(RoleId(frame.subscriber), role, frame.topic)
-            topic = self._network.node.local_topic(role, frame.topic)
+            self._require_bound(RoleId(frame.subscriber), frame.to, frame.topic)
             sink = WireSink(self._network, self._peer, frame)
-            topic.attach(sink, sink.condition)
+            sink.topic.attach(sink, sink.condition)
         except RolecallError as error:
             self._send(f.Failed(frame.id, to_wire(error, f"{frame.to}.{frame.topic}")))
         else:
-            self._sinks[frame.id] = (role, frame.topic, sink)
+            self._sinks[frame.id] = sink
             self._send(f.Subscribed(frame.id))
 
     def unsubscribe(self, number: int) -> None:
         """End a subscription."""
-        found = self._sinks.pop(number, None)
-        if found is not None:
-            role, name, sink = found
-            topic = self._network.node.find_local_topic(role, name)
-            if topic is not None:
-                topic.detach(sink)
+        sink = self._sinks.pop(number, None)
+        if sink is not None:
+            sink.topic.detach(sink)
             sink.close()
 
     def event_credit(self, number: int, count: int) -> None:
         """Let more events of a subscription come."""
         if number in self._sinks:
-            self._sinks[number][2].grant(count)
+            self._sinks[number].grant(count)
 
     # ------------------------------------------------------------------------------------------ both
 

@@ -87,6 +87,11 @@ class _Dispatchers(dict[str, "Dispatcher"]):
 class RoleInstance(RoleLife):
     """One life of a role on a node; implements `core.host.Host` for it."""
 
+    __slots__ = (
+        "_inboxes_", "_late_", "_topics_", "declared", "dispatchers", "draws_", "hosting", "relations", "seed",
+        "started_", "watchers_",
+    )  # fmt: skip
+
     started = OnUse(dict[Invocation, None])  # in order: they are ended in turn
     watchers = OnUse(dict[Taken[Any], None])
     draws = OnUse(dict[str, int])

@@ -14,6 +14,7 @@ import anyio.lowlevel
 from rolecall.core.context import CURRENT
 from rolecall.core.errors import LifecycleError, NodeLost, RoleLost
 from rolecall.core.ids import RoleId
+from rolecall.core.on_use import OnUse
 from rolecall.core.place import context_of
 from rolecall.core.records import StatusChange
 from rolecall.core.role import Role
@@ -35,7 +36,15 @@ TEARDOWN_S = 10.0
 class RoleLife(ABC):
     """A role from its start to its end; what it is made of, and what its messages are, derived classes know."""
 
+    __slots__ = (
+        "_begun", "_early", "_end", "_ended_", "_over_", "_resumed_", "_starting", "_tasks", "draining", "id", "node",
+        "node_lost", "role", "since_s", "status", "takes_work", "why_lost",
+    )  # fmt: skip
+
     role: Role
+    _ended = OnUse(Signal)
+    _resumed = OnUse(Signal)
+    _over = OnUse(Signal)
 
     def __init__(self, node: Node, id: RoleId) -> None:
         self.node, self.id = node, id
@@ -49,9 +58,6 @@ class RoleLife(ABC):
         self._begun = False
         self._early: tuple[tuple[Callable[[], Coroutine[Any, Any, Any]], str], ...] = ()
         self._end = Signal()
-        self._ended = Signal()
-        self._resumed = Signal()
-        self._over = Signal()
         self._starting: anyio.CancelScope | None = None
 
     # ------------------------------------------------------------------------------------------ of what it is

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import msgspec
 
-from rolecall.core.channels import service
+from rolecall.core.channels import service, stream
 from rolecall.core.context import CURRENT, chain
 from rolecall.core.errors import LifecycleError, NotAChannel, RelationshipError, UnknownRole
 from rolecall.core.ids import RoleId
@@ -18,11 +19,12 @@ from rolecall.core.role import Role
 from rolecall.core.status import Status
 from rolecall.core.topics import Topic
 from rolecall.runtime.directory import NATIVE
-from rolecall.runtime.endpoints import CallEndpoint
+from rolecall.runtime.endpoints import CallEndpoint, ReadEndpoint
 from rolecall.runtime.relations import Target
 from rolecall.wire import ArgsCodec
 
 if TYPE_CHECKING:
+    from rolecall.core.declarations import Declarations
     from rolecall.runtime.instance import RoleInstance
     from rolecall.runtime.node import Node
 
@@ -72,7 +74,7 @@ class Native(Role):
 
     def __init__(self) -> None:
         self._ended: deque[tuple[RoleInfo, float]] | None = None  # it takes memory, and there may be thousands
-        self._counts = Counter({"messages": 0, "roles_ended": 0})
+        self._roles_ended = self._messages_of_ended = 0
 
     # ------------------------------------------------------------------------------------------ who is here
 
@@ -102,16 +104,36 @@ class Native(Role):
             NotAChannel: it has no such service or task.
             WrongArgument, WrongType: the arguments do not fit.
         """
+        kind, declared, converted = self._meant(role, channel, arguments)
+        if kind == "stream":
+            callable_ = [name for name, found in declared.channels.items() if found.kind != "stream"]
+            raise NotAChannel(str(role), f"{channel} (a stream)", callable_)
+        endpoint: CallEndpoint[..., Any] = CallEndpoint(self._runtime, role, channel, declared)
+        return await endpoint(**converted)
+
+    @stream(allow=MANAGER, concurrent=True)
+    async def read(self, role: RoleId, channel: str, arguments: dict[str, Any]) -> AsyncIterator[Any]:
+        """Call any channel of a role of this node, as `call` does; yield the items of a stream, or the one result."""
+        kind, declared, converted = self._meant(role, channel, arguments)
+        if kind != "stream":
+            called: CallEndpoint[..., Any] = CallEndpoint(self._runtime, role, channel, declared)
+            yield await called(**converted)
+            return
+        endpoint: ReadEndpoint[..., Any] = ReadEndpoint(self._runtime, role, channel, declared)
+        async with aclosing(endpoint(**converted)) as items:
+            async for item in items:
+                yield item
+
+    def _meant(
+        self, role: RoleId, channel: str, arguments: dict[str, Any]
+    ) -> tuple[str, Declarations, dict[str, Any]]:
+        """Return the kind of a channel of a role here, what its class declares, and the arguments converted."""
         self._audit("call", role=role, channel=channel)
         instance = self._any_instance(role)
         dispatcher = self._node.local_dispatcher(role, channel)
-        if dispatcher.kind == "stream":
-            callable_ = [name for name, found in instance.declared.channels.items() if found.kind != "stream"]
-            raise NotAChannel(str(role), f"{channel} (a stream)", callable_)
         codec = ArgsCodec.of(dispatcher.signature)
         _, converted = codec.decode(codec.encode((), arguments))
-        endpoint: CallEndpoint[..., Any] = CallEndpoint(self._runtime, role, channel, instance.declared)
-        return await endpoint(**converted)
+        return dispatcher.kind, instance.declared, converted
 
     # ------------------------------------------------------------------------------------------ their lives
 
@@ -148,8 +170,8 @@ class Native(Role):
         if self._ended is None:
             self._ended = deque(maxlen=ENDED_ROLES)
         self._ended.append((info, self._node.time_s))
-        self._counts["roles_ended"] += 1
-        self._counts["messages"] += _handled(instance)
+        self._roles_ended += 1
+        self._messages_of_ended += _handled(instance)
 
     # ------------------------------------------------------------------------------------------ whom they know
 
@@ -232,9 +254,13 @@ class Native(Role):
         self._node.audit(event, who=handling.caller if handling is not None else self.id, **what)
 
     def _counted(self) -> dict[str, int]:
-        node, counts = self._node, Counter(self._counts)
-        counts["messages"] += sum(map(_handled, node.instances))
-        return {**counts, "errors": sum(node.errors.values()), "dead_letters": node.buried}
+        node = self._node
+        return {
+            "messages": self._messages_of_ended + sum(map(_handled, node.instances)),
+            "roles_ended": self._roles_ended,
+            "errors": sum(node.errors.values()),
+            "dead_letters": node.buried,
+        }
 
     def _infos(self) -> list[RoleInfo]:
         """Return the roles there are."""

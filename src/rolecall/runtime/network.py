@@ -20,6 +20,8 @@ from rolecall.wire.limits import LinkOverflow
 if TYPE_CHECKING:
     from rolecall.runtime.calls import Invocation
     from rolecall.runtime.node import Node
+    from rolecall.runtime.remote_inboxes import RemoteBox
+    from rolecall.runtime.remote_topics import WireSink
 
 __all__ = ("Network", "Wire")
 
@@ -222,12 +224,12 @@ class Network:
         if asked is not None:
             asked.set_result(None)
 
-    def encoded(self, item: Any, where: str) -> list[Segment]:
-        """Return an item as segments; an item that goes to many is encoded once."""
+    def encoded(self, item: Any, to: WireSink | RemoteBox) -> list[Segment]:
+        """Return an item for a subscriber or an inbox as segments; an item that goes to many is encoded once."""
         if self._last is None or self._last[0] is not item:
             if self._last is None:
                 asyncio.get_running_loop().call_soon(self._forget_last)
-            self._last = (item, encode(item, where=where))
+            self._last = (item, encode(item, where=to.where))
         return self._last[1]
 
     def _forget_last(self) -> None:

@@ -211,10 +211,6 @@ class Node:
             raise NotAChannel(f"{role} ({instance.declared.role_class.__name__})", name, instance.declared.names)
         return instance.topic(instance.declared.topics[name])
 
-    def find_local_topic(self, role: RoleId, name: str) -> OwnTopic[Any] | None:
-        """Return a topic of a role of this process that may be gone."""
-        return self.local_topic(role, name) if self.directory.get(role) is not None else None
-
     def next_number(self) -> int:
         """Return a number that this node has given to nothing else."""
         return next(self._numbers)

@@ -10,6 +10,7 @@ import msgspec
 from rolecall.core.errors import RelationshipError, RolecallError, nearest
 from rolecall.core.groups import Group
 from rolecall.core.ids import RoleId
+from rolecall.core.on_use import OnUse
 from rolecall.core.relationships import RelationshipDeclaration
 from rolecall.runtime.endpoints import RoleProxy
 from rolecall.runtime.listening import Listening
@@ -30,14 +31,17 @@ class Target(msgspec.Struct, frozen=True):
 class Relations:
     """The members of each relationship a role declares, kept up to date as roles come and go."""
 
+    __slots__ = ("_declared", "_groups_", "_instance", "_listening", "_members_", "_proxies_", "_waiting_")
+
+    _members = OnUse(dict[str, tuple[RoleId, ...]])
+    _groups = OnUse(dict[str, Group[Any]])
+    _proxies = OnUse(dict[tuple[str, RoleId | None], Any])
+    _waiting = OnUse(list[tuple[str, int, asyncio.Future[None]]])
+
     def __init__(self, instance: RoleInstance) -> None:
         self._instance = instance
         self._declared = instance.declared.relationships
-        self._members: dict[str, tuple[RoleId, ...]] = {}
-        self._groups: dict[str, Group[Any]] = {}
-        self._proxies: dict[tuple[str, RoleId | None], Any] = {}
-        self._waiting: list[tuple[str, int, asyncio.Future[None]]] = []
-        self._listening = Listening(instance, self.members)
+        self._listening: Listening | None = None
 
     # ------------------------------------------------------------------------------------------ reading
 
@@ -111,10 +115,14 @@ class Relations:
 
     def listen(self) -> None:
         """Subscribe the handlers of the class; raises what a wrong relationship or condition deserves."""
-        self._listening.start()
+        if self._instance.declared.handlers:
+            self._listening = Listening(self._instance, self.members)
+            self._listening.start()
 
     def refresh(self) -> None:
         """Look again who is a member, after roles came or went."""
+        if not self._declared:
+            return
         changed = False
         for attribute, before in list(self._members.items()):
             after = self._resolve(self._declared[attribute].name)
@@ -123,12 +131,13 @@ class Relations:
                 self._members[attribute] = after
                 self._groups.pop(attribute, None)
                 self._announce(attribute, before, after)
-        if changed:
+        if changed and self._listening is not None:
             self._listening.follow()
 
     def forget(self) -> None:
         """End all subscriptions of the class's handlers."""
-        self._listening.stop()
+        if self._listening is not None:
+            self._listening.stop()
 
     def _announce(self, attribute: str, before: tuple[RoleId, ...], after: tuple[RoleId, ...]) -> None:
         was, now = set(before), set(after)
@@ -138,7 +147,8 @@ class Relations:
         for waiting, count, future in self._waiting:
             if waiting == attribute and len(after) >= count and not future.done():
                 future.set_result(None)
-        self._listening.tell(attribute, left, tuple(role for role in after if role not in was))
+        if self._listening is not None:
+            self._listening.tell(attribute, left, tuple(role for role in after if role not in was))
 
     # ------------------------------------------------------------------------------------------ resolving
 

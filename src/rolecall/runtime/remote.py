@@ -17,6 +17,7 @@ from rolecall.core.context import Handling, chain
 from rolecall.core.errors import DeadlineExceeded, NodeLost, RolecallError, RoleLost
 from rolecall.core.ids import RoleId
 from rolecall.core.inboxes import Inbox
+from rolecall.core.on_use import OnUse
 from rolecall.core.policies import ChannelOptions
 from rolecall.core.signatures import Signature
 from rolecall.core.topics import Topic
@@ -45,13 +46,20 @@ KINDS: Mapping[str, CallKind] = {"service": "call", "task": "start", "stream": "
 class RemoteRole:
     """A role that lives on another node."""
 
+    __slots__ = ("_boxes_", "_topics", "channels_", "home", "id", "listed", "lost", "network")
+
+    channels = OnUse(dict[tuple[type, str], "RemoteChannel"])
+    _boxes = OnUse(dict[str, RemoteBox])
+
     def __init__(self, network: Network, role: RoleId, home: str, *, listed: bool = True) -> None:
         self.network, self.id, self.home, self.listed = network, role, home, listed
-        self.node: Node = network.node
-        self.channels: dict[tuple[type, str], RemoteChannel] = {}
-        self._topics: dict[str, RemoteTopic] = {}
-        self._boxes: dict[str, RemoteBox] = {}
+        self._topics: tuple[RemoteTopic, ...] = ()  # few, and there may be many such roles
         self.lost: RoleLost | None = None
+
+    @property
+    def node(self) -> Node:
+        """The node that sees it."""
+        return self.network.node
 
     def channel(self, owner: type, declared: Channel[Any, Any]) -> RemoteChannel:
         """Return a channel of the role, typed as the class `owner` declares it."""
@@ -63,9 +71,12 @@ class RemoteRole:
 
     def topic(self, topic: Topic[Any]) -> RemoteTopic:
         """Return a topic of the role."""
-        if topic.name not in self._topics:
-            self._topics[topic.name] = RemoteTopic(self.network, self.id, self.home, topic)
-        return self._topics[topic.name]
+        for known in self._topics:
+            if known.declaration.name == topic.name:
+                return known
+        made = RemoteTopic(self.network, self.id, self.home, topic)
+        self._topics += (made,)
+        return made
 
     def when_room(self, go_on: Callable[[], None]) -> None:
         """Call a function once, when the link to the role's node has room again."""
@@ -97,7 +108,7 @@ class RemoteRole:
             channel.close(type(error), error.why)
         for box in self._boxes.values():
             box.close(error)
-        for topic in self._topics.values():
+        for topic in self._topics:
             topic.close()
 
 

@@ -43,13 +43,17 @@ class RemoteBox:
         self._under_way: dict[int, tuple[_Message, int]] = {}
         self._kept: dict[_Message, None] = {}
 
+    @property
+    def where(self) -> str:
+        """What goes there, for errors."""
+        return f"{self._remote.id}.{self._name}: message"
+
     def offer(self, caller: RoleId, item: Any) -> Admission:
         """Send a message of a role here; the wait ends when it is in the inbox.
 
         Leaving the wait takes it back while it is kept here. One that is on its way may get in all the same.
         """
-        where = f"{self._remote.id}.{self._name}: message"
-        message = _Message(caller, self._remote.network.encoded(item, where))
+        message = _Message(caller, self._remote.network.encoded(item, self))
         if not self._line(caller).submit(message):
             self._kept[message] = None
         return Admission(message.future, partial(self._withdraw, message))

@@ -35,34 +35,43 @@ class WireSink:
     """A subscriber on another node, at the topic: sends what it has credit for, keeps a bounded number beyond."""
 
     __slots__ = (
-        "_compress", "_credit", "_event", "_kept", "_network", "_peer", "_role", "_topic", "capacity", "condition",
-        "overflow", "subscriber", "where",
+        "_credit", "_event", "_kept", "_network", "_peer", "capacity", "condition", "overflow", "subscriber", "topic",
     )  # fmt: skip
 
     def __init__(self, network: Network, peer: str, frame: f.Subscribe) -> None:
         self._network, self._peer, self._event = network, peer, f.Event(frame.id)
-        self.where = f"{frame.subscriber}: subscription to {frame.topic}"
-        self.subscriber = RoleId(frame.subscriber)
-        self._role, self._topic = RoleId(frame.to), frame.topic
+        self.topic = topic = network.node.local_topic(RoleId(frame.to), frame.topic)
+        subscriber = RoleId(frame.subscriber)
+        remote = network.node.directory.remote(subscriber)
+        self.subscriber = remote.id if remote is not None else subscriber
         self.overflow, self.capacity = frame.overflow, max(1, frame.capacity)
-        where = dict(frame.where)
-        topic = network.node.local_topic(RoleId(frame.to), frame.topic).declaration
-        self._compress = topic.compress
-        self.condition: Conditions | None = compile_conditions(where, topic.type, None, self.where) if where else None
+        where, declared = dict(frame.where), topic.declaration.type
+        self.condition: Conditions | None = compile_conditions(where, declared, None, self.where) if where else None
         self._credit = WINDOW
-        self._kept: list[_Kept] = []
+        self._kept: list[_Kept] | None = None
+
+    @property
+    def where(self) -> str:
+        """What it is, for errors."""
+        return f"{self.subscriber}: subscription to {self.topic.name}"
 
     def offer(self, source: RoleId, item: Any, size: int) -> Admission | None:
         """Send an event, or keep it; return its wait when its emitter must wait."""
-        segments = self._network.encoded(item, self.where)
+        segments = self._network.encoded(item, self)
         if self._credit > 0 and not self._kept and self._forward(segments):
             return None
         if self.overflow == "wait":
             return self._wait(segments)
-        while len(self._kept) >= (1 if self.overflow == "latest" else self.capacity):
-            self._kept.pop(0)
-        self._kept.append((segments, None))
+        kept = self._keep((segments, None))
+        while len(kept) > (1 if self.overflow == "latest" else self.capacity):
+            kept.pop(0)
         return None
+
+    def _keep(self, entry: _Kept) -> list[_Kept]:
+        if self._kept is None:
+            self._kept = []
+        self._kept.append(entry)
+        return self._kept
 
     def grant(self, count: int) -> None:
         """Let so many more go."""
@@ -73,31 +82,31 @@ class WireSink:
                 if not self._forward(segments):
                     return
             except RolecallError as error:
-                self._network.node.bury("event", self._role, self._topic, error)
+                self._network.node.bury("event", self.topic.role, self.topic.name, error)
             self._kept.pop(0)
             if waiting is not None and not waiting.done():
                 waiting.set_result(None)
 
     def close(self) -> None:
         """Let go whoever waits: the subscriber has left."""
-        for _, waiting in self._kept:
+        for _, waiting in self._kept or ():
             if waiting is not None and not waiting.done():
                 waiting.set_result(None)
-        self._kept.clear()
+        self._kept = None
 
     def _wait(self, segments: list[Segment]) -> Admission:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry: _Kept = (segments, future)
-        self._kept.append(entry)
+        self._keep(entry)
         return Admission(future, partial(self._withdraw, entry))
 
     def _withdraw(self, entry: _Kept) -> None:
-        self._kept = [kept for kept in self._kept if kept is not entry]
+        self._kept = [kept for kept in self._kept or () if kept is not entry]
 
     def _forward(self, segments: list[Segment]) -> bool:
         """Send an event; return False where the link has no room, and go on when it has."""
         try:
-            self._network.send(self._peer, self._event, segments, compress=self._compress)
+            self._network.send(self._peer, self._event, segments, compress=self.topic.declaration.compress)
         except LinkOverflow:
             self._network.when_room(self._peer, partial(self.grant, 0))
             return False

@@ -31,10 +31,13 @@ T = TypeVar("T")
 class Sink(Protocol):
     """Where the events of a topic go: to whom, and how many may wait there."""
 
-    where: str
     subscriber: RoleId
     capacity: int
     overflow: EventOverflow
+
+    @property
+    def where(self) -> str:
+        """What it is, for errors."""
 
     def offer(self, source: RoleId, item: Any, size: int) -> Admission | None:
         """Hand over an event of `size` bytes; return its wait when there is no room."""
@@ -79,6 +82,11 @@ class OwnTopic(TopicEnd[T], Generic[T]):
         self.declaration = topic
         self._accepted = accepted_classes(topic.type)
         self._sinks: dict[Sink, Conditions | None] = {}
+
+    @property
+    def role(self) -> RoleId:
+        """Whose topic it is."""
+        return self._instance.id
 
     def attach(self, sink: Sink, condition: Conditions | None) -> None:
         """Add a subscriber."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rolecall.core.errors import RoleLost, UnknownRole
 from rolecall.core.ids import RoleId
+from rolecall.core.on_use import OnUse
 from rolecall.core.patterns import is_pattern, matches
 from rolecall.runtime.directory import Directory
 
@@ -22,10 +23,13 @@ __all__ = ("Directories", "WorldDirectory")
 class WorldDirectory(Directory):
     """What one node knows of the roles of a world: those it has asked for."""
 
+    __slots__ = ("_asked_", "_node", "_world")
+
+    _asked = OnUse(dict[str, None])
+
     def __init__(self, world: World, node: str) -> None:
         super().__init__()
         self._world, self._node = world, node
-        self._asked: dict[str, None] = {}
 
     def add(self, instance: RoleInstance) -> None:
         super().add(instance)

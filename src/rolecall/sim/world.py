@@ -272,9 +272,10 @@ class World:
 
     def bind(self, node: str, role: RoleId, home: str, *, listed: bool) -> None:
         """Have a node know where a role is, and how to get there."""
-        life = self.lives[node]
-        life.links.meet({home: self.lives[home].address})
-        life.links.network.bind(role, home, listed=listed)
+        life, other = self.lives[node], self.lives[home]
+        life.links.meet({home: other.address})
+        instance = other.directory.get(role)
+        life.links.network.bind(instance.id if instance is not None else role, home, listed=listed)
 
     def introduce(self, name: str, *, again: bool = False) -> None:
         """Have all others know of the roles of a node, as soon as word of it can reach them."""
