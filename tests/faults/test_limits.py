@@ -11,7 +11,7 @@ import pytest
 import rolecall as rc
 from rolecall.wire.exchange import ExchangeLimits
 from rolecall.wire.limits import LimitExceeded, Limits
-from rolecall.wire.session import SessionLimits
+from rolecall.wire.session_limits import SessionLimits
 
 SMALL = ExchangeLimits(session=SessionLimits(wire=Limits(message_bytes=300_000)))
 FITS, TOO_LARGE = 1_000, 400_000

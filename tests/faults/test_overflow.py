@@ -12,7 +12,7 @@ import rolecall as rc
 from rolecall.wire import frames as f
 from rolecall.wire.exchange import ExchangeLimits
 from rolecall.wire.limits import LinkOverflow
-from rolecall.wire.session import SessionLimits
+from rolecall.wire.session_limits import SessionLimits
 
 NARROW = ExchangeLimits(session=SessionLimits(outbox_bytes=300_000, bulk_bytes=50_000, piece_bytes=20_000))
 LARGE = 100_000

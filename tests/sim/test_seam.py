@@ -22,7 +22,7 @@ from rolecall.wire.frames import Cancel, Reply
 from rolecall.wire.limits import Limits
 from rolecall.wire.link import Link
 from rolecall.wire.peers import LinkRefused, Peer, Unreachable
-from rolecall.wire.session import SessionLimits
+from rolecall.wire.session_limits import SessionLimits
 
 
 class SimulatedNode:

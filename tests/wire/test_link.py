@@ -9,7 +9,7 @@ import pytest
 
 from rolecall.wire.exchange import ExchangeLimits
 from rolecall.wire.frames import Call, Goodbye, Put, Reply
-from rolecall.wire.session import SessionLimits
+from rolecall.wire.session_limits import SessionLimits
 
 pytestmark = pytest.mark.every_loop
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from contextvars import Context
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
-from rolecall.sim.network import Network, Pair
+from rolecall.sim.network import Network
+from rolecall.sim.pair import Pair
 
 __all__ = ("Connection", "Courier", "CutKind", "Route", "Timeline")
 

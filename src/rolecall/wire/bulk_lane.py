@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from rolecall.wire.heads import BULK
-from rolecall.wire.lanes import Lane, Outgoing, Taken
-from rolecall.wire.parcels import Parcel, abandon
+from rolecall.wire.lanes import Lane, Taken
+from rolecall.wire.parcels import Outgoing, Parcel, abandon
 from rolecall.wire.routing import Flow
 
 __all__ = ("BulkLane",)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from rolecall.wire.session import SessionLimits
+from rolecall.wire.session_limits import SessionLimits
 from rolecall.wire.shared_limits import SharedMemoryLimits
 
 __all__ = ("ExchangeLimits",)

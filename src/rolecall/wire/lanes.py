@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final, TypeAlias
 
-import msgspec
-
-from rolecall.wire.extensions import Segment
 from rolecall.wire.limits import Malformed
-from rolecall.wire.routing import Flow
+from rolecall.wire.parcels import Outgoing
 
-if TYPE_CHECKING:
-    from rolecall.wire.parcels import Parcel
-
-__all__ = ("Lane", "Outgoing", "Taken", "UnnumberedLane")
-
-
-class Outgoing(msgspec.Struct, frozen=True, gc=False):
-    """An entry on its way: its part of the chunk's head, its segments, and about how many bytes it holds.
-
-    On the bulk lane, the last entry of a frame has the `flows` of the frame, and may be sent only `after` so many
-    entries of the normal lane. `parcel` is what it stands for where the payload is in shared memory.
-    """
-
-    head: bytes
-    segments: Sequence[Segment]
-    size: int
-    flows: tuple[Flow, ...] = ()
-    after: int = 0
-    parcel: Parcel | None = None
+__all__ = ("Lane", "Taken", "UnnumberedLane")
 
 
 Taken: TypeAlias = tuple[int, int, list[Outgoing]]

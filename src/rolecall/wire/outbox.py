@@ -9,13 +9,13 @@ from rolecall.wire.bulk_lane import BulkLane
 from rolecall.wire.extensions import Segment
 from rolecall.wire.frames import Call, Event, Frame, Item, Progress, Put, Reply, encode_frame
 from rolecall.wire.heads import CONTROL, NORMAL, UNNUMBERED, Acks, entry_head
-from rolecall.wire.lanes import Lane, Outgoing, Taken, UnnumberedLane
+from rolecall.wire.lanes import Lane, Taken, UnnumberedLane
 from rolecall.wire.limits import LinkOverflow
-from rolecall.wire.parcels import PIECE_SEGMENTS, Parcel
+from rolecall.wire.parcels import PIECE_SEGMENTS, Outgoing, Parcel
 from rolecall.wire.routing import LANES, flows_of
 
 if TYPE_CHECKING:
-    from rolecall.wire.session import SessionLimits
+    from rolecall.wire.session_limits import SessionLimits
     from rolecall.wire.shared_lane import SharedLane
 
 __all__ = ("Outbox",)

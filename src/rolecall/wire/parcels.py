@@ -1,4 +1,4 @@
-"""A frame on the bulk lane, and how its payload is cut into pieces that views share with it."""
+"""What waits on a lane: an entry on its way, or a frame for the bulk lane, cut into pieces that share its payload."""
 
 from __future__ import annotations
 
@@ -9,16 +9,30 @@ import msgspec
 
 from rolecall.wire.extensions import Segment
 from rolecall.wire.heads import entry_head, piece_head, shared_head
-from rolecall.wire.lanes import Outgoing
 from rolecall.wire.routing import Flow
 
 if TYPE_CHECKING:
     from rolecall.wire.shared_lane import Share
 
-__all__ = ("PIECE_SEGMENTS", "Parcel", "abandon")
+__all__ = ("PIECE_SEGMENTS", "Outgoing", "Parcel", "abandon")
 
 PIECE_SEGMENTS = 1_000
 """The most segments that one piece spans, and that a frame has which is not sent in pieces."""
+
+
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
+    """An entry on its way: its part of the chunk's head, its segments, and about how many bytes it holds.
+
+    On the bulk lane, the last entry of a frame has the `flows` of the frame, and may be sent only `after` so many
+    entries of the normal lane. `parcel` is what it stands for where the payload is in shared memory.
+    """
+
+    head: bytes
+    segments: Sequence[Segment]
+    size: int
+    flows: tuple[Flow, ...] = ()
+    after: int = 0
+    parcel: Parcel | None = None
 
 
 class Parcel(msgspec.Struct, frozen=True, gc=False):

@@ -9,45 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
 from rolecall.wire.compression import compress_segments
 from rolecall.wire.extensions import Segment
 from rolecall.wire.frames import Frame
 from rolecall.wire.heads import BULK, UNNUMBERED, Acks, Batch, batch_start, decode_head, head_of_one, head_start
 from rolecall.wire.inbox import Inbox, Received
 from rolecall.wire.lanes import Taken
-from rolecall.wire.limits import DEFAULT_LIMITS, Limits, Malformed
+from rolecall.wire.limits import Malformed
 from rolecall.wire.outbox import Outbox
+from rolecall.wire.session_limits import SessionLimits
 
 if TYPE_CHECKING:
     from rolecall.wire.shared_lane import SharedLane
 
-__all__ = ("Acks", "Session", "SessionLimits", "SessionStatistics")
+__all__ = ("Acks", "Session", "SessionStatistics")
 
 CHUNK_BYTES = 1 << 20
-
-
-class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """How much a session keeps, and in what portions it sends."""
-
-    wire: Limits = DEFAULT_LIMITS
-    """What is accepted from the other side, and sent to it."""
-    outbox_bytes: int = 1 << 30
-    """Bytes kept until the other side has them; one frame may go beyond. Control frames do not count. Results may fill
-    it twice, and what others wait for and holds little (errors, `Full`, `Ready`, credits) three times."""
-    outbox_frames: int = 65_536
-    """Frames kept until the other side has them, on each lane; the same holds for results and the rest."""
-    bulk_bytes: int = 256 << 10
-    """A larger payload goes by the bulk lane."""
-    piece_bytes: int = 256 << 10
-    """Bytes of a piece of such a payload."""
-    bulk_credit_bytes: int = 512 << 10
-    """Bytes on the bulk lane that may be sent before the other side acknowledges some (but one piece always)."""
-    ack_frames: int = 64
-    """Frames received after which an acknowledgement goes out, if it cannot go with something else."""
-    ack_bytes: int = 128 << 10
-    """The same in bytes. Anything on the bulk lane is acknowledged at once."""
 
 
 class SessionStatistics(NamedTuple):
