@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import networkx
@@ -99,3 +100,20 @@ def test_a_model_that_is_not_finite_is_named() -> None:
     app = dpsgd.app(MODEL, shares(1), topology="ring", rounds=3, lr=float("inf"), seed=SEED)
     with pytest.raises(rc.ApplicationFailed, match="node1/worker: the model after the steps of round 0 is not finite"):
         rc.run_sync(app)
+
+
+class FailingLater(dpsgd.DPSGDNode):
+    """Fails in its third round, when others are about to send it their models."""
+
+    async def one_round(self, params: rc.Tensors, round: int) -> rc.Tensors:
+        if round == 2:
+            raise ArithmeticError("enough")
+        return await super().one_round(params, round)
+
+
+def test_a_failure_leaves_no_errors_that_nobody_has_looked_at(caplog: pytest.LogCaptureFixture) -> None:
+    app = with_class(dpsgd.app(MODEL, shares(4), topology="ring", rounds=9, seed=SEED), FailingLater, "node2")
+    with pytest.raises(rc.ApplicationFailed, match="enough"):
+        rc.run_sync(app, engine="sim")
+    gc.collect()
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []

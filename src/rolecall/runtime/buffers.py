@@ -44,9 +44,16 @@ async def admitted(waiting: Sequence[Admission]) -> None:
     except asyncio.CancelledError:
         for admission in waiting:
             admission.withdraw()
+            admission.future.add_done_callback(_heard)
         raise
     if errors:
         raise errors[0]
+
+
+def _heard(future: asyncio.Future[None]) -> None:
+    """Take note of an error for which nobody waits any more: asyncio would report it as forgotten."""
+    if not future.cancelled():
+        future.exception()
 
 
 class _Entry(Generic[M]):
