@@ -263,7 +263,7 @@ class Simulation:
     @property
     def events(self) -> list[Event]:
         """What has happened of note, the last 100,000."""
-        return list(self._log.events)
+        return self._log.events
 
     @property
     def packets(self) -> list[Packet]:

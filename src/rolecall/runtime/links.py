@@ -30,6 +30,8 @@ class Links:
     was who wanted a link and got none, and why. `services` and `check_request` are the exchange's.
     """
 
+    __slots__ = ("_contacts", "_node", "_on_joined", "_on_lost", "_on_unknown", "exchange", "network")
+
     def __init__(
         self,
         node: Node,

@@ -46,7 +46,7 @@ class EventLog:
     """Keeps the last events, and packets where `trace` is set; all of them count in the digest."""
 
     def __init__(self, *, trace: bool = False) -> None:
-        self.events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        self._events: deque[bytes] = deque(maxlen=EVENTS_KEPT)  # packed, as they take a third of the memory then
         self.packets: deque[Packet] = deque(maxlen=PACKETS_KEPT)
         self._trace = trace
         self._hash = hashlib.blake2b(digest_size=16)
@@ -57,12 +57,16 @@ class EventLog:
         """A hash of all that has happened so far."""
         return self._hash.hexdigest()
 
-    def add(self, time_s: float, node: str, kind: str, **facts: Any) -> Event:
+    @property
+    def events(self) -> list[Event]:
+        """What has happened, the last 100,000."""
+        return [msgspec.msgpack.decode(packed, type=Event) for packed in self._events]
+
+    def add(self, time_s: float, node: str, kind: str, **facts: Any) -> None:
         """Take note of something; facts are plain values."""
-        event = Event(time_s, node, kind, {name: _plain(value) for name, value in facts.items()})
-        self.events.append(event)
-        self._hash.update(msgspec.msgpack.encode(event))
-        return event
+        packed = msgspec.msgpack.encode(Event(time_s, node, kind, {name: _plain(facts[name]) for name in facts}))
+        self._events.append(packed)
+        self._hash.update(packed)
 
     def packet(self, time_s: float, src: str, dst: str, size_bytes: int) -> None:
         """Take note that bytes were sent."""
@@ -74,18 +78,19 @@ class EventLog:
         if self._trace:
             self.packets.append(Packet(time_s, src, dst, size_bytes))
 
-    def record(self, time_s: float, node: str, record: Record) -> Event:
+    def record(self, time_s: float, node: str, record: Record) -> None:
         """Take note of what a node tells its observers."""
         if isinstance(record, StatusChange):
-            return self.add(time_s, node, "status", role=record.role, status=record.status)
-        if isinstance(record, Metric):
-            return self.add(time_s, node, "metric", role=record.role, **{f".{k}": v for k, v in record.values.items()})
-        if isinstance(record, DeadLetter):
+            self.add(time_s, node, "status", role=record.role, status=record.status)
+        elif isinstance(record, Metric):
+            self.add(time_s, node, "metric", role=record.role, **{f".{k}": v for k, v in record.values.items()})
+        elif isinstance(record, DeadLetter):
             where = f"{record.role}.{record.channel}"
-            return self.add(time_s, node, "dead-letter", what=record.kind, to=where, reason=record.reason)
-        if isinstance(record, Audited):
-            return self.add(time_s, node, "audit", what=record.what, **{f".{k}": v for k, v in record.facts.items()})
-        return self.add(time_s, node, "log", level=record.level, source=record.source, text=record.text)
+            self.add(time_s, node, "dead-letter", what=record.kind, to=where, reason=record.reason)
+        elif isinstance(record, Audited):
+            self.add(time_s, node, "audit", what=record.what, **{f".{k}": v for k, v in record.facts.items()})
+        else:
+            self.add(time_s, node, "log", level=record.level, source=record.source, text=record.text)
 
     def _number(self, node: str) -> int:
         return self._numbers.setdefault(node, len(self._numbers))

@@ -82,6 +82,11 @@ class Inline:
 class Life:
     """One life of a node: from its start, or restart, to its end or crash."""
 
+    __slots__ = (
+        "_task", "_world", "address", "alive", "device", "directory", "disk", "links", "name", "node", "number",
+        "place",
+    )  # fmt: skip
+
     def __init__(self, world: World, place: Place, number: int, disk: Disk) -> None:
         self._world, self.place, self.number, self.disk = world, place, number, disk
         self.device = place.device
@@ -98,8 +103,10 @@ class Life:
         loop = self._world.loop
         opened = loop.create_future()
         self._task = loop.create_task(self._keep(opened), name=f"node {self.name}", context=loop.context(self.name))
-        self._task.add_done_callback(lambda task: None if opened.done() else opened.set_result(None))
+        failed = partial(_let_go, opened)
+        self._task.add_done_callback(failed)
         await opened
+        self._task.remove_done_callback(failed)
         if self._task.done():
             await self._task  # raises what went wrong
 
@@ -132,7 +139,9 @@ class Life:
         """Host the roles of the place, with what is kept of an earlier life."""
         with self.directory.bulk():
             return [
-                self.node.host(msgspec.structs.replace(hosting, snapshot=kept.get(hosting.id, hosting.snapshot)))
+                self.node.host(
+                    msgspec.structs.replace(hosting, snapshot=kept[hosting.id]) if hosting.id in kept else hosting
+                )
                 for hosting in self.place.hostings
             ]
 
@@ -145,6 +154,12 @@ class Life:
         """Wait until nothing of the life is left."""
         if self._task is not None:
             await asyncio.wait([self._task])
+
+
+def _let_go(opened: asyncio.Future[None], task: asyncio.Task[None]) -> None:
+    """Have nobody wait for a node that has ended before it was open."""
+    if not opened.done():
+        opened.set_result(None)
 
 
 class World:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from rolecall.core.errors import ConfigError
+from rolecall.core.on_use import OnUse
 from rolecall.wire.addresses import is_loopback, parse_address
 from rolecall.wire.exchange_limits import ExchangeLimits
 from rolecall.wire.grpc_client import connect
@@ -33,6 +34,10 @@ _REFUSALS_MAX: Final = 3
 class Dialler:
     """Makes connections for one node; `on_established` is called with each link and the pipe that carries it."""
 
+    __slots__ = ("_expected_", "_handshaker", "_limits", "_numbers", "_on_established", "_roster", "connect", "tls")
+
+    _expected = OnUse(dict[tuple[str, int], list[asyncio.Future[Link]]])
+
     def __init__(
         self,
         handshaker: Handshaker,
@@ -46,7 +51,6 @@ class Dialler:
         self.connect: Callable[[str], Awaitable[Pipe]] | None = None
         """What makes a connection, if not gRPC."""
         self._numbers = itertools.count(1)
-        self._expected: dict[tuple[str, int], list[asyncio.Future[Link]]] = {}
 
     async def dial(self, address: str, name: str | None) -> Link:
         """See `Exchange.dial`."""

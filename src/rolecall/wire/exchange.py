@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from rolecall.core.errors import ConfigError
+from rolecall.core.on_use import OnUse
 from rolecall.wire.dialling import Dialler
 from rolecall.wire.exchange_limits import ExchangeLimits
 from rolecall.wire.grpc_server import Listener
@@ -48,6 +49,15 @@ class Exchange:
     there is no link: this side did not want it, or the other.
     """
 
+    __slots__ = (
+        "_closing", "_dialler", "_handshaker", "_listeners_", "_on_link", "_on_lost", "_on_refused", "_pace_of",
+        "_pipes", "_roster", "_secret", "_tasks_", "_ticker", "_tls", "_turns", "check_request", "limits", "me",
+        "services", "shared_memory",
+    )  # fmt: skip
+
+    _listeners = OnUse(list[Listener])
+    _tasks = OnUse(set[asyncio.Task[None]])
+
     def __init__(
         self,
         me: Peer,
@@ -69,14 +79,12 @@ class Exchange:
         self.services, self.check_request = list(services), check_request
         self._on_link, self._on_lost, self._on_refused = on_link, on_lost, on_refused
         self._roster = Roster(me, self.limits.links, replaces=self.limits.replaces)
-        self._handshaker = Handshaker(lambda: self.me, secret, self._roster, self._new_link, self.shared_memory)
+        self._handshaker = Handshaker(self, secret, self._roster, self._new_link, self.shared_memory)
         self._dialler = Dialler(self._handshaker, self._roster, self.limits, self._established)
         self._turns = Turns()
         self._ticker = Ticker(self.limits.heartbeat_s, self._tick, self._stalled)
-        self._pace_of: Callable[[Peer], Pace | None] = lambda peer: None
-        self._listeners: list[Listener] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._pipes: list[Pipe] = []
+        self._pace_of: Callable[[Peer], Pace | None] | None = None
+        self._pipes: tuple[Pipe, ...] = ()
         self._closing = False
 
     async def __aenter__(self) -> Self:
@@ -198,11 +206,12 @@ class Exchange:
             on_cut=self._cut,
             on_end=self._ended,
         )
-        link.pace = self._pace_of(peer)
+        if self._pace_of is not None:
+            link.pace = self._pace_of(peer)
         return link
 
     def _established(self, link: Link, pipe: Pipe) -> None:
-        self._pipes = [*(old for old in self._pipes if not old.gone and old is not pipe), pipe]
+        self._pipes = (*(old for old in self._pipes if not old.gone and old is not pipe), pipe)
         if self._roster.to(link.peer) is link:
             logger.info("%s: connected again, by %s", link.peer.name, pipe.remote)
         elif self._closing:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Protocol, TypeAlias
 
 import msgspec
 
+from rolecall.core.on_use import OnUse
 from rolecall.wire.handshake import Accepting, Confirm, Dialling, Established, encode_refused
 from rolecall.wire.heads import Acks
 from rolecall.wire.limits import Malformed
@@ -43,20 +44,36 @@ class LinkedAlready(Exception):
         self.peer = peer
 
 
+class Somebody(Protocol):
+    """Whose handshakes they are: `me` is what others are told."""
+
+    me: Peer
+
+
+class _Turn(asyncio.Lock):
+    """The turn of one dial, and how many take it or wait for it."""
+
+    takers = 0
+
+
 class Handshaker:
-    """Does handshakes for one node; `me` says who it is, `make_link` makes a link that is not in the roster yet."""
+    """Does handshakes for one node; `make_link` makes a link that is not in the roster yet."""
+
+    __slots__ = ("_make_link", "_node", "_roster", "_secret", "_shared_memory", "_turns_")
+
+    _turns = OnUse(dict[tuple[str, int], _Turn])
+    """One for each life that is being dialled."""
 
     def __init__(
         self,
-        me: Callable[[], Peer],
+        node: Somebody,
         secret: bytes | None,
         roster: Roster,
         make_link: LinkFactory,
         shared_memory: SharedMemory,
     ) -> None:
-        self._me, self._secret, self._roster, self._make_link = me, secret, roster, make_link
+        self._node, self._secret, self._roster, self._make_link = node, secret, roster, make_link
         self._shared_memory = shared_memory
-        self._turns: weakref.WeakValueDictionary[tuple[str, int], asyncio.Lock] = weakref.WeakValueDictionary()
 
     # ------------------------------------------------------------------------------------------------- dialling
 
@@ -68,7 +85,9 @@ class Handshaker:
         try:
             return await self._dialled(pipe, intent)
         except LinkedAlready as found:
-            pipe.write(encode_refused("linked", f"node {self._me().name!r} has a link to {found.peer.name!r} already"))
+            pipe.write(
+                encode_refused("linked", f"node {self._node.me.name!r} has a link to {found.peer.name!r} already")
+            )
             raise
         except RefusedByPeer:
             raise
@@ -77,17 +96,33 @@ class Handshaker:
             raise
 
     async def _dialled(self, pipe: Pipe, intent: Intent) -> Link:
-        shake = Dialling(self._me(), self._secret, intent.address)
+        shake = Dialling(self._node.me, self._secret, intent.address)
         pipe.write(shake.hello())
         peer = shake.welcomed(await pipe.receive())
         _check_certificate(pipe, peer, intent.address)
         _check_expected(peer, intent)
-        async with self._turns.setdefault(peer.life, asyncio.Lock()):  # two dials of ours must not cross
+        async with self._turn(peer.life):  # two dials of ours must not cross
             self._roster.check(peer, intent.address)
             if intent.link is None and self._roster.to(peer) is not None:
                 raise LinkedAlready(peer)
             established = await self._confirm(pipe, shake, peer, intent)
             return self._carry(pipe, peer, intent, established)
+
+    @asynccontextmanager
+    async def _turn(self, life: tuple[str, int]) -> AsyncIterator[None]:
+        """Wait until no other dial to that life is about to become a link."""
+        turns = self._turns
+        turn = turns.setdefault(life, _Turn())
+        turn.takers += 1
+        try:
+            async with turn:
+                yield
+        finally:
+            turn.takers -= 1
+            if not turn.takers:
+                del turns[life]
+            if not turns:
+                turns.clear()  # which gives its memory back
 
     async def _confirm(self, pipe: Pipe, shake: Dialling, peer: Peer, intent: Intent) -> Established:
         link = intent.link
@@ -138,7 +173,7 @@ class Handshaker:
             raise
 
     async def _accepted(self, pipe: Pipe) -> Link:
-        shake = Accepting(self._me(), self._secret, pipe.remote)
+        shake = Accepting(self._node.me, self._secret, pipe.remote)
         peer = shake.greeted(await pipe.receive())
         _check_certificate(pipe, peer, pipe.remote)
         pipe.write(shake.welcome())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
+from rolecall.core.on_use import OnUse
 from rolecall.wire.handshake import Confirm
 from rolecall.wire.link import Link
 from rolecall.wire.peers import LinkRefused, Peer
@@ -34,11 +34,14 @@ class Roster:
     has confirmed its own dial it takes the other's, from then on it refuses it.
     """
 
+    __slots__ = ("_confirming_", "_fenced_", "_links_max", "_me", "_replaces", "links")
+
+    _fenced = OnUse(dict[tuple[str, int], str])
+    _confirming = OnUse(list[tuple[str, int]])
+
     def __init__(self, me: Peer, links_max: int, *, replaces: bool = True) -> None:
         self._me, self._links_max, self._replaces = me, links_max, replaces
         self.links: dict[str, Link] = {}
-        self._fenced: OrderedDict[tuple[str, int], str] = OrderedDict()
-        self._confirming: Counter[tuple[str, int]] = Counter()
 
     # ---------------------------------------------------------------------------------------------- what there is
 
@@ -53,7 +56,7 @@ class Roster:
         if fence:
             self._fenced[link.peer.life] = link.ended or ""
             if len(self._fenced) > _FENCED_MAX:
-                self._fenced.popitem(last=False)
+                del self._fenced[next(iter(self._fenced))]
 
     def to(self, peer: Peer) -> Link | None:
         """Return the link to that very life of a node."""
@@ -63,13 +66,11 @@ class Roster:
     @contextmanager
     def confirming(self, peer: Peer) -> Iterator[None]:
         """Hold that a dial to `peer` has been confirmed, and not answered yet."""
-        self._confirming[peer.life] += 1
+        self._confirming.append(peer.life)
         try:
             yield
         finally:
-            self._confirming[peer.life] -= 1
-            if not self._confirming[peer.life]:
-                del self._confirming[peer.life]
+            self._confirming.remove(peer.life)
 
     # -------------------------------------------------------------------------------------------------- what may be
 
@@ -115,7 +116,7 @@ class Roster:
     def _unknown(self, peer: Peer, confirm: Confirm, address: str) -> Verdict:
         if confirm.resumed:
             raise self._forgotten(peer, address)
-        if self._confirming[peer.life] and self._me.life < peer.life:
+        if peer.life in self._confirming and self._me.life < peer.life:
             raise LinkRefused(address, "linked", f"node {self._me.name!r} has dialled node {peer.name!r} itself")
         return Verdict()
 

@@ -15,6 +15,7 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from rolecall.core.on_use import OnUse
 from rolecall.wire.limits import Malformed
 from rolecall.wire.shared_lane import SharedLane
 from rolecall.wire.shared_limits import SharedMemoryLimits
@@ -36,22 +37,26 @@ CAPABILITY: Final = "shared-memory"
 SWITCH: Final = "ROLECALL_SHARED_MEMORY"
 """The environment variable that switches it off for a process, when it is 0."""
 _KEY_BYTES: Final = 32
+_DEFAULTS: Final = SharedMemoryLimits()
 
 
 class SharedMemory:
     """The shared memory of one node; `limits` None switches it off. All is used from one event loop."""
 
+    __slots__ = ("_closed", "_lanes_", "_limits", "_listener", "_offers_", "_strangers_", "capabilities", "pool")
+
+    _lanes = OnUse(set[SharedLane])
+    _offers = OnUse(dict[int, tuple[Offer, "Link", asyncio.TimerHandle]])
+    _strangers = OnUse(dict[SharedSocket, asyncio.TimerHandle])
+
     def __init__(self, limits: SharedMemoryLimits | None) -> None:
-        self._limits = limits or SharedMemoryLimits()
+        self._limits = limits or _DEFAULTS
         wanted = limits is not None and os.environ.get(SWITCH) != "0"
         self.capabilities = (CAPABILITY,) if wanted and SUPPORTED else ()
         """What peers are told about it."""
         self.pool: SharedPool | None = None
         """What is written, once there is a peer to read it."""
-        self._lanes: set[SharedLane] = set()
         self._listener: SharedListener | None = None
-        self._offers: dict[int, tuple[Offer, Link, asyncio.TimerHandle]] = {}
-        self._strangers: dict[SharedSocket, asyncio.TimerHandle] = {}
         self._closed = False
 
     @property

@@ -16,9 +16,9 @@ class Ticker:
     Such a delay means that this process has not been listening: no silence during it is a peer's fault.
     """
 
-    def __init__(
-        self, interval_s: float, on_tick: Callable[[float], None], on_stall: Callable[[float], None]
-    ) -> None:
+    __slots__ = ("_due_s", "_interval_s", "_on_stall", "_on_tick", "_timer")
+
+    def __init__(self, interval_s: float, on_tick: Callable[[float], None], on_stall: Callable[[float], None]) -> None:
         self._interval_s, self._on_tick, self._on_stall = interval_s, on_tick, on_stall
         self._timer: asyncio.TimerHandle | None = None
         self._due_s = 0.0
