@@ -7,7 +7,7 @@ from msgspec import structs
 from rich.console import Console
 
 from rolecall.core.ids import RoleId
-from rolecall.core.records import DEPLOYMENT, DeadLetter, LogLine, Metric
+from rolecall.core.records import DEPLOYMENT, SIMULATION, DeadLetter, LogLine, Metric
 from rolecall.observe.progress import LiveProgress, PlainProgress, progress_for
 from rolecall.observe.summary import Failure, Plan, Summary
 
@@ -107,6 +107,21 @@ def test_how_far_the_nodes_are_is_said() -> None:
     progress = PlainProgress(out)
     progress.record(LogLine(0.0, "info", DEPLOYMENT, "3 of 4 nodes have their roles"))
     assert out.getvalue() == "3 of 4 nodes have their roles\n"
+
+
+def test_a_simulated_run_says_the_digest_of_its_events_and_how_to_have_a_failure_again() -> None:
+    for failure in (None, structs.replace(FAILURE, run_dir="runs/x")):
+        out = io.StringIO()
+        progress = PlainProgress(out)
+        three_rounds(progress)
+        progress.record(LogLine(2.5, "info", SIMULATION, "2.5 s simulated; digest of events 12cd"))
+        if failure is None:
+            progress.finished(SUMMARY)
+            assert "2.5 s simulated; digest of events 12cd\nrun directory: runs/x\n" in out.getvalue()
+        else:
+            progress.failed(failure)
+            told = "2.5 s simulated; digest of events 12cd\nto have it again: rolecall replay runs/x\n"
+            assert out.getvalue().endswith(told)
 
 
 def test_a_failed_run_still_shows_its_curve() -> None:

@@ -9,11 +9,15 @@ import msgspec
 
 from rolecall.core.ids import RoleId
 
-__all__ = ("DEPLOYMENT", "Audited", "DeadLetter", "LogLine", "Metric", "Observer", "Record", "StatusChange")
+__all__ = (
+    "DEPLOYMENT", "SIMULATION", "Audited", "DeadLetter", "LogLine", "Metric", "Observer", "Record", "StatusChange",
+)  # fmt: skip
 
 
 DEPLOYMENT = "deployment"
 """The source of log lines that say how far the nodes of a run are before it starts."""
+SIMULATION = "sim"
+"""The source of the log line that says what a simulation has come to: its last, with the digest of its events."""
 
 
 class Metric(msgspec.Struct, frozen=True, tag="metric"):

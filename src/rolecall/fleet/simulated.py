@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from rolecall.core.errors import NodeLost
 from rolecall.core.ids import RoleId
-from rolecall.core.records import LogLine, Observer, Record
+from rolecall.core.records import SIMULATION, LogLine, Observer, Record
 from rolecall.fleet.course import Ending, failure_of
 from rolecall.fleet.deployment import Deployment
 from rolecall.fleet.local import LocalEngine
@@ -127,7 +127,7 @@ class WorldEngine(LocalEngine):
             if self._hold is not None:
                 await self._hold.wait()
             await self._close()
-        self._say("info", "sim", f"{self.world.loop.now_s():.6f} s simulated; digest of events {self.log.digest}")
+        self._say("info", SIMULATION, f"{self.world.loop.now_s():.6f} s simulated; digest of events {self.log.digest}")
 
     @property
     def failure(self) -> Exception | None:

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from rolecall.core.ids import RoleId
 from rolecall.core.patterns import natural_key
-from rolecall.core.records import DEPLOYMENT, DeadLetter, LogLine, Metric, Record
+from rolecall.core.records import DEPLOYMENT, SIMULATION, DeadLetter, LogLine, Metric, Record
 from rolecall.observe.curve import draw
 from rolecall.observe.series import PREFERRED, Series
 from rolecall.observe.summary import Failure, Plan, Summary
@@ -60,6 +60,7 @@ class PlainProgress:
         self._latest_s = 0.0
         self._dead_letters = 0
         self._latest: dict[RoleId, dict[str, Any]] = {}
+        self._simulated = ""
 
     def started(self, plan: Plan) -> None:
         """Write what is about to run."""
@@ -82,6 +83,8 @@ class PlainProgress:
                 self.say(f"{record.level}: {record.source}: {record.text}")
             case LogLine() if record.source == DEPLOYMENT:
                 self.say(record.text)
+            case LogLine() if record.source == SIMULATION:
+                self._simulated = record.text
 
     def moved(self, x: float, time_s: float) -> None:
         """Show the headline's value at `x`, once all roles that report it have done so."""
@@ -109,6 +112,8 @@ class PlainProgress:
         self.say(_result(summary))
         if summary.digest is not None:
             self.say(f"digest of the final parameters: {summary.digest}")
+        if self._simulated:
+            self.say(self._simulated)
         if summary.run_dir is not None:
             self.say(f"run directory: {summary.run_dir}")
 
@@ -118,6 +123,8 @@ class PlainProgress:
         self.curve(_FINAL_HEIGHT)
         if failure.run_dir is not None and failure.traceback:
             self.say(f"the traceback is in {failure.run_dir}/log.txt")
+        if failure.run_dir is not None and self._simulated:
+            self.say(f"{self._simulated}\nto have it again: rolecall replay {failure.run_dir}")
 
     def curve(self, height: int) -> None:
         """Write the curve of the run so far, when it has two points or more."""
