@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Self
 
+import psutil
 import pytest
 import uvloop
 from blockbuster import blockbuster_ctx
@@ -24,6 +26,7 @@ SOAK = os.environ.get("ROLECALL_SOAK", "") not in ("", "0")
 EVERY_LOOP = os.environ.get("ROLECALL_EVERY_LOOP", "") not in ("", "0")
 """Whether all coroutine tests run on both loops, and not only those marked `every_loop`."""
 
+PR_SET_CHILD_SUBREAPER = 36
 MAY_BLOCK = (
     ("<frozen importlib._bootstrap>", "_find_and_load"),  # a first import reads files; it happens once
     ("rolecall/runtime/watchdog.py", "__exit__"),  # joins a thread that has been told to end
@@ -75,6 +78,18 @@ def _loop_never_blocked(request: pytest.FixtureRequest) -> Iterator[None]:
             for file, name in MAY_BLOCK:
                 function.can_block_in(file, name)
         yield
+
+
+@pytest.fixture(scope="module")
+def reaping() -> Iterator[None]:
+    """Wait for runs that have detached themselves; the first process of a machine does, that of a container may not."""
+    adopting = ctypes.CDLL(None).prctl
+    adopting(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    yield
+    for child in psutil.Process().children():
+        if os.getsid(child.pid) == child.pid:  # nothing else here begins a session
+            child.wait(timeout=20)
+    adopting(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 class Proxy:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import anyio
 
 import rolecall as rc
@@ -18,6 +20,11 @@ class Adder(rc.Role):
         self.sum += sum(numbers)
         self.log(sum=self.sum)
         return self.sum
+
+    @rc.stream
+    async def count(self, to: int) -> AsyncIterator[int]:
+        for number in range(to):
+            yield number
 
     @rc.service
     async def wait(self) -> None:

@@ -1,7 +1,8 @@
-"""`ps`, `status`, `logs`, `call`, `assign`, `stop` and `run -d`, with a run in a process of its own."""
+"""The commands that look after runs and nodes, and `run -d`, with a run in a process of its own."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -22,6 +23,9 @@ from rolecall.cli.shell import Shell
 from .conftest import Rolecall
 
 HERE = Path(__file__).parent
+
+
+COMMANDS = ("ps", "status", "logs", "call", "assign", "pause", "resume", "relate", "stop", "shell")
 
 
 def application(directory: Path, class_: str = "Adder", name: str = "adding") -> Path:
@@ -52,7 +56,7 @@ def detached(directory: Path, app: Path, *arguments: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def state(tmp_path_factory: pytest.TempPathFactory, reaping: None) -> Iterator[Path]:
     """Use a directory of this module's own for records of what runs."""
     with pytest.MonkeyPatch.context() as patch:
         directory = tmp_path_factory.mktemp("managed")
@@ -72,10 +76,8 @@ def adding(state: Path) -> Iterator[dict[str, Any]]:
     """Return what is known of a run that goes on, with an adder on each of two nodes."""
     run = detached(state, application(state))
     yield run
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(run["pid"], signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 # ------------------------------------------------------------------------------------------ what there is
@@ -131,6 +133,47 @@ def test_a_role_is_called_and_its_log_is_read(rolecall: Rolecall, adding: dict[s
         ("n1/adder", f"sum={first + 4}"),
     ]
     assert rolecall("logs", "n2", "--level", "warning").out == ""
+
+
+def test_the_items_of_a_stream_are_printed_as_they_come(rolecall: Rolecall, adding: dict[str, Any]) -> None:
+    assert rolecall("call", "n1/adder", "count", "to=3").out == "0\n1\n2\n"
+    done = rolecall("call", "n1/adder", "count", "to=2", "--format", "jsonl")
+    assert [event["result"] for event in done.of("result")] == [0, 1]
+    assert done.last["status"] == "ok"
+
+
+def test_roles_are_paused_and_go_on(rolecall: Rolecall, adding: dict[str, Any]) -> None:
+    assert rolecall("pause", "*/adder").out == "n1/adder is paused.\nn2/adder is paused.\n"
+    late = rolecall("call", "n1/adder", "add", "numbers=[1]", "--timeout", "0.05")
+    assert (late.code, "within 0.05 s" in late.err) == (1, True)
+    assert rolecall("resume", "*/adder", "--format", "jsonl").of("resumed") == [
+        {"event": "resumed", "role": "n1/adder"}, {"event": "resumed", "role": "n2/adder"}
+    ]  # fmt: skip
+    assert rolecall("call", "n1/adder", "add", "numbers=[]").code == 0
+
+
+def test_relationships_are_made_to_name_others(rolecall: Rolecall, adding: dict[str, Any]) -> None:
+    def who() -> list[str]:
+        return list(json.loads(rolecall("call", "n1/relating", "who").out))
+
+    assert rolecall("assign", "n1", "relating", "managed:Asker", "--relate", "adders=n1/adder").code == 0
+    said = rolecall("relate", "n1/relating", "adders", "n2/adder", "--add").out
+    assert (said, who()) == ("adders of n1/relating has more: n2/adder.\n", ["n1/adder", "n2/adder"])
+    absent = rolecall("relate", "n1/relating", "adders", "n1/*", "--remove")
+    assert (absent.code, "n1/* cannot be removed from what it names: n1/adder, n2/adder" in absent.err) == (2, True)
+    assert rolecall("relate", "n1/relating", "adders", "n1/adder", "--remove").code == 0
+    assert who() == ["n2/adder"]
+    assert rolecall("relate", "n1", "friends", "*/adder").out == "friends of n1 is now */adder.\n"
+    assert rolecall("relate", "n1/relating", "adders", "--alias", "friends").code == 0
+    assert who() == ["n1/adder", "n2/adder"]
+    done = rolecall("relate", "n1/relating", "adders", "--format", "jsonl")
+    assert done.of("related") == [
+        {"event": "related", "of": "n1/relating", "name": "adders", "how": "replace", "roles": []}
+    ]
+    assert who() == []
+    for wrong in (["--add"], ["x/y", "--add", "--remove"], ["x/y", "--alias", "friends"]):
+        assert rolecall("relate", "n1/relating", "adders", *wrong).code == 2
+    assert rolecall("stop", "n1/relating").code == 0
 
 
 def test_the_log_is_followed_until_nobody_reads(rolecall: Rolecall, adding: dict[str, Any]) -> None:
@@ -240,7 +283,7 @@ def test_the_shell_survives_mistakes(capsys: pytest.CaptureFixture[str], adding:
     assert "No closing quotation" in err
     assert "This is no command, and no Python either" in out
     assert "ZeroDivisionError: division by zero" in out
-    assert "Commands: ps, status, logs, call, assign, stop" in out
+    assert "Commands: ps, status, logs, call, assign, pause, resume, relate, stop" in out
     assert "Example:  rolecall call" in out
 
 
@@ -310,7 +353,7 @@ def test_a_run_goes_on_where_it_cannot_be_recorded(
     assert "warning: rolecall: others cannot look after this: " in done.out
 
 
-@pytest.mark.parametrize("name", ["ps", "status", "logs", "call", "assign", "stop", "shell"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_has_an_example(rolecall: Rolecall, name: str) -> None:
     done = rolecall(name, "--help")
     assert done.code == 0

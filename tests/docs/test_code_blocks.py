@@ -199,7 +199,7 @@ def run_page(path: Path, text: str, directory: Path) -> None:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
-def test_blocks_run(page: Path, surrounding: Path) -> None:
+def test_blocks_run(page: Path, surrounding: Path, reaping: None) -> None:
     run_page(page, page.read_text(), surrounding)
 
 

@@ -52,8 +52,11 @@ class Adder(rc.Role):
         return 42
 
     @rc.stream
-    async def count(self) -> AsyncIterator[int]:
-        yield 1
+    async def count(self, to: int = 1) -> AsyncIterator[int]:
+        for number in range(to):
+            yield number + 1
+        if to > 5:
+            await anyio.sleep_forever()
 
 
 class Asker(rc.Role):

@@ -84,6 +84,18 @@ assert "no level" in refused(C.INVALID_ARGUMENT, admin.Logs, pb.LogsRequest(leve
 assert "those of a run" in refused(C.INVALID_ARGUMENT, admin.Deploy, pb.DeployRequest(application="name: more"))
 assert "no mapping" in refused(C.INVALID_ARGUMENT, admin.Deploy, pb.DeployRequest(application="[1]"))
 
+counted = admin.Stream(pb.CallRequest(role="n1/adder", channel="count", arguments='{"to": 3}'), **told)
+assert [json.loads(item.result) for item in counted] == [1, 2, 3]
+assert "Did you mean 'count'" in refused(C.NOT_FOUND, admin.Stream, pb.CallRequest(role="n1/adder", channel="coun"))
+assert list(admin.Pause(pb.RolesRequest(roles="*/adder"), **told).roles) == ["n1/adder", "n2/adder"]
+assert list(admin.Resume(pb.RolesRequest(roles="n*/adder"), **told).roles) == ["n1/adder", "n2/adder"]
+admin.Relate(pb.RelateRequest(of="n2/asker", relationship="adders", roles=["*/adder"], how="remove"), **told)
+admin.Relate(pb.RelateRequest(of="n2/asker", relationship="adders", roles=["n1/adder"]), **told)
+who = admin.Call(pb.CallRequest(role="n2/asker", channel="who"), **told).result
+assert json.loads(who) == ["n1/adder"], who
+both = pb.RelateRequest(of="n2/asker", relationship="adders", roles=["n1/adder"], alias="others")
+assert "names no roles itself" in refused(C.INVALID_ARGUMENT, admin.Relate, both)
+
 assert list(admin.Stop(pb.StopRequest(roles="*/asker", reason="test"), **told).roles) == ["n2/asker"]
 assert "no role" in refused(C.NOT_FOUND, admin.Stop, pb.StopRequest(roles="*/asker"))
 assert list(admin.Stop(pb.StopRequest(), **told).roles) == []

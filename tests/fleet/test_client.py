@@ -72,6 +72,66 @@ async def test_a_call_that_cannot_be_made_says_why(
             await client.call(role, channel, arguments)
 
 
+async def test_streams_are_read(deployed: Deployment) -> None:
+    async with connected(deployed) as client:
+        assert [item async for item in client.stream("n1/adder", "count", {"to": 3})] == [1, 2, 3]
+        assert [item async for item in client.stream("n1/adder", "add", {"numbers": [1]})] == [1]
+        endless = client.stream("n1/adder", "count", {"to": 6})
+        assert [await anext(endless) for _ in range(6)] == [1, 2, 3, 4, 5, 6]
+        await endless.aclose()
+        assert [item async for item in client.stream("n1/adder", "count")] == [1]  # the one before has made way
+        with pytest.raises(DeadlineExceeded, match=r"n1/adder.count did not answer within 0.05 s"):
+            _ = [item async for item in client.stream("n1/adder", "count", {"to": 6}, deadline_s=0.05)]
+        with pytest.raises(RolecallError, match="ValueError: it went wrong"):
+            await anext(client.stream("n1/adder", "fail"))
+        with pytest.raises(ConfigError, match=r"Did you mean 'count'\?"):
+            await anext(client.stream("n1/adder", "coun"))
+
+
+async def test_roles_are_paused_and_resumed(deployed: Deployment) -> None:
+    async def statuses() -> list[str]:
+        return [role.status for node in client.nodes for role in (await client.status(node, "*/adder")).roles]
+
+    async with connected(deployed) as client:
+        assert await client.pause("*/adder") == ["n1/adder", "n2/adder"]
+        assert await statuses() == ["paused", "paused"]
+        with pytest.raises(DeadlineExceeded):
+            await client.call("n1/adder", "add", {"numbers": [1]}, deadline_s=0.05)
+        assert await client.resume("n1/adder") == ["n1/adder"]
+        assert await statuses() == ["ready", "paused"]
+        assert await client.call("n1/adder", "add", {"numbers": [1]}) == 1
+        with pytest.raises(ConfigError, match=r"There is no role '\*/ader'"):
+            await client.pause("*/ader")
+
+
+async def test_relationships_are_changed(deployed: Deployment) -> None:
+    async def who() -> list[str]:
+        return list(await client.call("n1/asker", "who"))
+
+    async with connected(deployed) as client:
+        asker = {"class": "managed_roles:Asker"}
+        await client.assign("asker", asker, node="n1", relationships={"adders": ["n1/adder"]})
+        await client.relate("n1/asker", "adders", ["n2/*"])
+        assert await who() == ["n2/adder"]
+        await client.relate("n1/asker", "adders", ["n1/adder"], how="add")
+        assert await who() == ["n2/adder", "n1/adder"]
+        await client.relate("n1/asker", "adders", ["n2/*"], how="remove")
+        assert await who() == ["n1/adder"]
+        await client.relate("n1", "others", ["n2/adder"])
+        await client.alias("n1/asker", "adders", "others")
+        assert await who() == ["n2/adder"]
+        await client.relate("n1/asker", "adders", [])
+        assert await who() == []
+        for call, problem in (
+            (client.relate("n1/asker", "adders", ["n2"]), "expected node/role"),
+            (client.relate("n1/aker", "adders", []), r"Did you mean 'n1/asker'\?"),
+            (client.relate("n1/asker", "adders", [], how="ad"), r"Did you mean 'add'\?"),
+            (client.alias("n1/asker", "adders", "other"), "other"),
+        ):
+            with pytest.raises(ConfigError, match=problem):
+                await call
+
+
 async def test_errors_of_roles_and_deadlines_are_told(deployed: Deployment) -> None:
     async with connected(deployed) as client:
         with pytest.raises(RolecallError, match="ValueError: it went wrong"):

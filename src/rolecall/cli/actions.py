@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -17,7 +18,17 @@ if TYPE_CHECKING:
     from rolecall.fleet.client import Client
     from rolecall.fleet.records import Record
 
-__all__ = ("assign_role", "list_all", "make_call", "show_logs", "show_status", "stop_it")
+__all__ = (
+    "assign_role",
+    "list_all",
+    "make_call",
+    "pause_roles",
+    "relate_roles",
+    "resume_roles",
+    "show_logs",
+    "show_status",
+    "stop_it",
+)
 
 ANSWER_S = 3.0
 """How long `ps` waits for what runs to say what it is doing."""
@@ -112,9 +123,11 @@ def _logged(places: Places, source: str) -> tuple[Place, str]:
 async def make_call(
     view: View, places: Places, role: str, channel: str, arguments: Mapping[str, Any], timeout_s: float = 0
 ) -> None:
-    """Call a role and show what it returns."""
+    """Call a role and show what it returns, item by item where it is a stream."""
     async with places.of_role(role).connected() as client:
-        view.result(role, channel, await client.call(role, channel, arguments, deadline_s=timeout_s))
+        async with aclosing(client.stream(role, channel, arguments, deadline_s=timeout_s)) as results:
+            async for result in results:
+                view.result(role, channel, result)
 
 
 async def assign_role(
@@ -124,6 +137,36 @@ async def assign_role(
     async with places.of_node(node).connected() as client:
         made = await client.assign(name, role, node=node, relationships=relationships)
     view.said("assigned", f"{made} is ready.", role=made)
+
+
+async def pause_roles(view: View, places: Places, roles: str) -> None:
+    """Pause roles, and say so once nothing of them runs."""
+    async with places.of_role(roles).connected() as client:
+        for role in await client.pause(roles):
+            view.said("paused", f"{role} is paused.", role=role)
+
+
+async def resume_roles(view: View, places: Places, roles: str) -> None:
+    """Have paused roles go on, and say so."""
+    async with places.of_role(roles).connected() as client:
+        for role in await client.resume(roles):
+            view.said("resumed", f"{role} goes on.", role=role)
+
+
+async def relate_roles(
+    view: View, places: Places, of: str, relationship: str, roles: Sequence[str], how: str, alias: str | None
+) -> None:
+    """Have a relationship name others, and say so."""
+    place = places.of_role(of) if "/" in of else places.of_node(of)
+    async with place.connected() as client:
+        if alias is not None:
+            await client.alias(of, relationship, alias)
+            view.said("related", f"{relationship} of {of} stands for {alias}.", of=of, name=relationship, alias=alias)
+            return
+        await client.relate(of, relationship, roles, how=how)
+    changes = {"replace": "is now", "add": "has more:", "remove": "has no more:"}
+    text = f"{relationship} of {of} {changes[how]} {', '.join(roles) or 'nobody'}."
+    view.said("related", text, of=of, name=relationship, how=how, roles=list(roles))
 
 
 async def stop_it(view: View, places: Places, name: str, timeout_s: float = 60.0) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rolecall.core.errors import ConfigError
 
-__all__ = ("arguments_of", "pairs", "relationships_of", "role_of")
+__all__ = ("arguments_of", "how_of", "pairs", "relationships_of", "role_of")
 
 
 def pairs(texts: Sequence[str], where: str) -> dict[str, str]:
@@ -58,6 +58,17 @@ def relationships_of(texts: Sequence[str]) -> dict[str, list[str]]:
         name: [role.strip() for role in roles.split(",") if role.strip()]
         for name, roles in pairs(texts, "--relate").items()
     }
+
+
+def how_of(roles: Sequence[str], *, add: bool, remove: bool, alias: str | None) -> str:
+    """Return how a relationship is to change; raise `ConfigError` for what cannot be meant together."""
+    if add and remove:
+        raise ConfigError("relate", "it cannot --add and --remove the same roles", hint="Choose one")
+    if alias is not None and (roles or add or remove):
+        raise ConfigError("--alias", "it stands for another relationship, and names no roles itself")
+    if (add or remove) and not roles:
+        raise ConfigError("relate", "there are no roles to --add or --remove", hint="Name them, or patterns")
+    return "add" if add else "remove" if remove else "replace"
 
 
 def _values(texts: Sequence[str], where: str) -> dict[str, Any]:

@@ -29,7 +29,10 @@ app.command("run")(run.run)
 app.command("compare")(compare.compare)
 app.command("replay")(replay.replay)
 app.command("node")(node.node)
-for _command in (manage.ps, manage.status, manage.logs, manage.call, manage.assign, manage.stop, shell.shell):
+for _command in (
+    manage.ps, manage.status, manage.logs, manage.call, manage.assign, manage.pause, manage.resume, manage.relate,
+    manage.stop, shell.shell,
+):  # fmt: skip
     app.command(_command.__name__)(_command)
 app.add_typer(data.app, name="data")
 app.add_typer(certs.app, name="certs")

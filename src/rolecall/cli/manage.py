@@ -1,4 +1,4 @@
-"""`rolecall ps`, `status`, `logs`, `call`, `assign`, `stop`: looking after runs in progress and nodes."""
+"""`rolecall ps`, `status`, `logs`, `call`, `assign`, `pause`, `stop` and so on: looking after runs and nodes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rolecall.cli.places import At, Places, RunOption
 if TYPE_CHECKING:
     from rolecall.cli.views import View
 
-__all__ = ("assign", "call", "logs", "ps", "status", "stop")
+__all__ = ("assign", "call", "logs", "pause", "ps", "relate", "resume", "status", "stop")
 
 
 def ps(format: FormatOption = Format.TEXT, debug: Debug = False) -> None:
@@ -83,7 +83,7 @@ def logs(
 
 def call(
     role: Annotated[str, typer.Argument(metavar="ROLE", help="Whom to call, such as server/coordinator.")],
-    channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="Its service or task.")],
+    channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="Its service, task or stream.")],
     arguments: Annotated[
         list[str] | None, typer.Argument(metavar="NAME=VALUE", help="Arguments; values are YAML.")
     ] = None,
@@ -100,7 +100,7 @@ def call(
     format: FormatOption = Format.TEXT,
     debug: Debug = False,
 ) -> None:
-    """Call a service or a task of a role, and print what it returns as JSON.
+    """Call a role, and print what it returns as JSON: of a stream, each item.
 
     The role's node makes the call, in its own name: channels that are open to
     a relationship only are closed to it, unless the node is in it.
@@ -150,6 +150,77 @@ def assign(
         role, relationships = role_of(class_, sets or [], elements or []), relationships_of(relate or [])
         places = Places(at, certs, secret_file, run)
         _wait(lambda: assign_role(view, places, node, name, role, relationships))
+
+
+def pause(
+    roles: Annotated[str, typer.Argument(metavar="ROLE", help="Which; patterns such as client*/trainer, too.")],
+    run: RunOption = None,
+    at: At = None,
+    certs: Certs = None,
+    secret_file: SecretFile = None,
+    format: FormatOption = Format.TEXT,
+    debug: Debug = False,
+) -> None:
+    """Let roles finish what they do, and take nothing new until they are resumed.
+
+    What they are sent meanwhile waits.
+
+    Example:  rolecall pause "client*/trainer"
+    """
+    from rolecall.cli.actions import pause_roles
+
+    with _command(format, debug) as view:
+        _wait(lambda: pause_roles(view, Places(at, certs, secret_file, run), roles))
+
+
+def resume(
+    roles: Annotated[str, typer.Argument(metavar="ROLE", help="Which; patterns such as client*/trainer, too.")],
+    run: RunOption = None,
+    at: At = None,
+    certs: Certs = None,
+    secret_file: SecretFile = None,
+    format: FormatOption = Format.TEXT,
+    debug: Debug = False,
+) -> None:
+    """Let paused roles go on.
+
+    Example:  rolecall resume "client*/trainer"
+    """
+    from rolecall.cli.actions import resume_roles
+
+    with _command(format, debug) as view:
+        _wait(lambda: resume_roles(view, Places(at, certs, secret_file, run), roles))
+
+
+def relate(
+    of: Annotated[str, typer.Argument(metavar="ROLE|NODE", help="Whose relationship; of a node: that of its roles.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The relationship.")],
+    roles: Annotated[
+        list[str] | None, typer.Argument(metavar="ROLE...", help="Whom it names: role ids or patterns.")
+    ] = None,
+    add: Annotated[bool, typer.Option("--add", help="Besides those there are.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Take these out, and leave the others.")] = False,
+    alias: Annotated[
+        str | None, typer.Option("--alias", metavar="OTHER", help="Have it stand for another relationship instead.")
+    ] = None,
+    run: RunOption = None,
+    at: At = None,
+    certs: Certs = None,
+    secret_file: SecretFile = None,
+    format: FormatOption = Format.TEXT,
+    debug: Debug = False,
+) -> None:
+    """Have a relationship name others from now on; without roles, nobody.
+
+    Example:  rolecall relate server/coordinator trainers "client*/trainer" --add
+    """
+    from rolecall.cli.actions import relate_roles
+    from rolecall.cli.arguments import how_of
+
+    with _command(format, debug) as view:
+        how = how_of(roles or [], add=add, remove=remove, alias=alias)
+        places = Places(at, certs, secret_file, run)
+        _wait(lambda: relate_roles(view, places, of, name, roles or [], how, alias))
 
 
 def stop(

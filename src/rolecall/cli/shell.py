@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Shell", "shell")
 
-_COMMANDS = ("ps", "status", "logs", "call", "assign", "stop")
+_COMMANDS = ("ps", "status", "logs", "call", "assign", "pause", "resume", "relate", "stop")
 _WELCOME = "rolecall shell: help or ? lists the commands, Tab completes, Ctrl-D leaves.\n"
 
 
@@ -38,7 +38,7 @@ def shell(
     """Look after runs and nodes at a prompt.
 
     The commands are those of rolecall itself: ps, status, logs, call, assign,
-    stop. A line that begins with await, or with anything that is no command,
+    pause, resume, relate, stop. A line that begins with await, or with anything that is no command,
     is Python: await call("server/counter", "add", numbers=[1, 2])
 
     Example:  rolecall shell --run fedavg-4711

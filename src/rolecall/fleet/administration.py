@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import anyio
 from grpclib.const import Status
@@ -35,6 +35,7 @@ from rolecall.fleet.journal import LEVELS, Journal
 from rolecall.fleet.marks import Marks
 from rolecall.fleet.shapes import role_of
 from rolecall.runtime.directory import NATIVE
+from rolecall.runtime.native import How
 from rolecall.wire import admin as a
 from rolecall.wire.peers import Peer, printable
 from rolecall.wire.plain import as_json
@@ -118,6 +119,15 @@ class Administration(a.AdminService):
                 return a.CallReply(result=json.dumps(as_json(result)))
             raise DeadlineExceeded(f"{role}.{call_request.channel}", deadline_s)
 
+    async def stream(self, call_request: a.CallRequest) -> AsyncIterator[a.CallReply]:
+        """Call a channel of a role, and send what comes."""
+        with _answered():
+            arguments = _arguments(call_request.arguments)
+            role, deadline_s = RoleId(call_request.role), call_request.deadline_s
+            async with aclosing(self._home(role).read(role, call_request.channel, arguments)) as items:
+                async for item in _until(items, deadline_s or inf, f"{role}.{call_request.channel}"):
+                    yield a.CallReply(result=json.dumps(as_json(item)))
+
     async def assign(self, assign_request: a.AssignRequest) -> a.AssignReply:
         """Create a role on a node."""
         with _answered():
@@ -145,6 +155,36 @@ class Administration(a.AdminService):
                 raise CallerError("The application is no mapping with the key 'name'.")
             return a.DeployReply(roles=list(await self._management.deploy(tree)))
 
+    async def pause(self, roles_request: a.RolesRequest) -> a.RolesReply:
+        """Let roles finish what they do and take nothing new."""
+        with _answered():
+            roles = await self._meant(roles_request.roles)
+            for role in roles:
+                await self._home(role).pause(role)
+            return a.RolesReply(roles=list(roles))
+
+    async def resume(self, roles_request: a.RolesRequest) -> a.RolesReply:
+        """Let paused roles go on."""
+        with _answered():
+            roles = await self._meant(roles_request.roles)
+            for role in roles:
+                await self._home(role).resume(role)
+            return a.RolesReply(roles=list(roles))
+
+    async def relate(self, relate_request: a.RelateRequest) -> a.RelateReply:
+        """Have a relationship name others."""
+        with _answered():
+            asked = relate_request
+            home, slash, _ = asked.of.partition("/")
+            node, role = self._management.node(self._name(home)), RoleId(asked.of) if slash else None
+            if asked.alias:
+                if asked.roles or asked.how:
+                    raise CallerError("An alias stands for another relationship, and names no roles itself.")
+                await node.alias(asked.relationship, asked.alias, role)
+            else:
+                await node.relate(asked.relationship, list(asked.roles), role, _how(asked.how))
+            return a.RelateReply()
+
     async def stop(self, stop_request: a.StopRequest) -> a.StopReply:
         """Stop roles, or everything."""
         with _answered():
@@ -153,9 +193,7 @@ class Administration(a.AdminService):
             if not pattern:
                 self._management.stop.set()
                 return a.StopReply()
-            roles = [role async for role in self._roles(pattern)]
-            if not roles:
-                raise UnknownRole(pattern, [role async for role in self._roles("*/*")])
+            roles = await self._meant(pattern)
             for role in roles:
                 await self._home(role).stop(role)
             return a.StopReply(roles=list(roles))
@@ -173,6 +211,13 @@ class Administration(a.AdminService):
 
     def _home(self, role: RoleId) -> NodeRole:
         return self._management.home(role)
+
+    async def _meant(self, pattern: str) -> list[RoleId]:
+        """Return the roles that match; raise `UnknownRole` where none does."""
+        roles = [role async for role in self._roles(pattern)]
+        if not roles:
+            raise UnknownRole(pattern, [role async for role in self._roles("*/*")])
+        return roles
 
     async def _roles(self, pattern: str) -> AsyncIterator[RoleId]:
         """Yield the roles that match, those of the nodes themselves left out."""
@@ -196,6 +241,26 @@ def _answered() -> Iterator[None]:
         status = next((status for kind, status in _STATUSES if isinstance(error, kind)), Status.ABORTED)
         text = str(error) if isinstance(error, RolecallError) else f"{type(error).__name__}: {error}"
         raise GRPCError(status, text[:_TEXT_MAX]) from error
+
+
+async def _until(items: AsyncIterator[Any], within_s: float, where: str) -> AsyncIterator[Any]:
+    """Yield items until their end; raise `DeadlineExceeded` where that takes longer."""
+    end_s = anyio.current_time() + within_s
+    while True:
+        with anyio.CancelScope(deadline=end_s) as scope:  # not around a yield, where it would be left elsewhere
+            try:
+                item = await anext(items)
+            except StopAsyncIteration:
+                return
+        if scope.cancelled_caught:
+            raise DeadlineExceeded(where, within_s)
+        yield item
+
+
+def _how(how: str) -> How:
+    if how not in ("", *get_args(How)):
+        raise CallerError(f"{how!r} is no way to change a relationship.{nearest(how, get_args(How))}")
+    return cast(How, how or "replace")
 
 
 def _role(info: RoleInfo) -> a.RoleStatus:

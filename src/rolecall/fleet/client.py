@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
@@ -67,6 +67,37 @@ class Client:
         with self._asking():
             request = a.CallRequest(role=role, channel=channel, arguments=text, deadline_s=deadline_s)
             return json.loads((await self._stub.call(request)).result)
+
+    async def stream(
+        self, role: str, channel: str, arguments: Mapping[str, Any] | None = None, *, deadline_s: float = 0
+    ) -> AsyncGenerator[Any, None]:
+        """Call any channel of a role as `call` does; yield the items of a stream, or the one result of another."""
+        text = json.dumps(dict(arguments or {}))
+        with self._asking():
+            request = a.CallRequest(role=role, channel=channel, arguments=text, deadline_s=deadline_s)
+            async for reply in self._stub.stream(request):
+                yield json.loads(reply.result)
+
+    async def pause(self, roles: str) -> list[RoleId]:
+        """Have a role, or all that match a pattern, take nothing new; return them when nothing of them runs."""
+        with self._asking():
+            return [RoleId(role) for role in (await self._stub.pause(a.RolesRequest(roles=roles))).roles]
+
+    async def resume(self, roles: str) -> list[RoleId]:
+        """Have paused roles go on; return them."""
+        with self._asking():
+            return [RoleId(role) for role in (await self._stub.resume(a.RolesRequest(roles=roles))).roles]
+
+    async def relate(self, of: str, relationship: str, roles: Sequence[str], *, how: str = "replace") -> None:
+        """Have a relationship of a role, or of all roles of a node, name others; `how` may be "add" or "remove"."""
+        request = a.RelateRequest(of=of, relationship=relationship, roles=list(roles), how=how)
+        with self._asking():
+            await self._stub.relate(request)
+
+    async def alias(self, of: str, relationship: str, other: str) -> None:
+        """Have a relationship of a role, or of all roles of a node, stand for another one of theirs."""
+        with self._asking():
+            await self._stub.relate(a.RelateRequest(of=of, relationship=relationship, alias=other))
 
     async def assign(
         self,

@@ -181,18 +181,22 @@ class Native(Role):
     ) -> None:
         """Have a relationship of a role, or of all roles of the node, name others from now on.
 
-        `targets` are role ids and patterns, which stay live: who matches later is in. With "add" and "remove" those
-        there are stay or go.
+        `targets` are role ids and patterns, which stay live: who matches later is in. With "add" they come to those
+        there are, with "remove" they are taken out, as they were given: not a role from among those of a pattern.
 
         Raises:
             UnknownRole: there is no such role here.
-            RelationshipError: a target is no role id or pattern, or the managers of the node would be replaced.
+            RelationshipError: a target is no role id or pattern, what is to be removed is not there, or the managers
+                of the node would be replaced.
         """
         self._guard(role, relationship, how)
         where = role or RoleId(self._node.name)
         for target in targets:
             check_target(target, where, relationship)
         there = self._node.patterns(role.name if role is not None else None, relationship)
+        if how == "remove" and (absent := next((target for target in targets if target not in there), None)):
+            problem = f"{absent} cannot be removed from what it names: {', '.join(there) or 'nobody'}"
+            raise RelationshipError(where, relationship, problem)
         patterns = _merged(there, targets, how)
         self._set(role, relationship, Target(patterns))
 

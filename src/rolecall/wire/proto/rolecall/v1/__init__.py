@@ -221,6 +221,41 @@ class DeployReply(betterproto.Message):
 
 
 @dataclass(eq=False, repr=False)
+class RolesRequest(betterproto.Message):
+    roles: str = betterproto.string_field(1)
+    """A role, or a pattern, such as "client*/trainer"."""
+
+
+@dataclass(eq=False, repr=False)
+class RolesReply(betterproto.Message):
+    roles: List[str] = betterproto.string_field(1)
+    """The roles that are meant."""
+
+
+@dataclass(eq=False, repr=False)
+class RelateRequest(betterproto.Message):
+    of: str = betterproto.string_field(1)
+    """Whose relationship: a role, or a node for all its roles."""
+
+    relationship: str = betterproto.string_field(2)
+    roles: List[str] = betterproto.string_field(3)
+    """
+    Role ids or patterns. With `how`, those there are go or stay: "replace" (also if it is empty), "add", "remove".
+    """
+
+    how: str = betterproto.string_field(4)
+    alias: str = betterproto.string_field(5)
+    """
+    In place of `roles`: another relationship of the same role or node, for which this one stands.
+    """
+
+
+@dataclass(eq=False, repr=False)
+class RelateReply(betterproto.Message):
+    pass
+
+
+@dataclass(eq=False, repr=False)
 class StopRequest(betterproto.Message):
     roles: str = betterproto.string_field(1)
     """
@@ -309,6 +344,24 @@ class AdminStub(betterproto.ServiceStub):
             metadata=metadata,
         )
 
+    async def stream(
+        self,
+        call_request: "CallRequest",
+        *,
+        timeout: Optional[float] = None,
+        deadline: Optional["Deadline"] = None,
+        metadata: Optional["MetadataLike"] = None
+    ) -> AsyncIterator[CallReply]:
+        async for response in self._unary_stream(
+            "/rolecall.v1.Admin/Stream",
+            call_request,
+            CallReply,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        ):
+            yield response
+
     async def assign(
         self,
         assign_request: "AssignRequest",
@@ -356,6 +409,57 @@ class AdminStub(betterproto.ServiceStub):
             "/rolecall.v1.Admin/Deploy",
             deploy_request,
             DeployReply,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def pause(
+        self,
+        roles_request: "RolesRequest",
+        *,
+        timeout: Optional[float] = None,
+        deadline: Optional["Deadline"] = None,
+        metadata: Optional["MetadataLike"] = None
+    ) -> "RolesReply":
+        return await self._unary_unary(
+            "/rolecall.v1.Admin/Pause",
+            roles_request,
+            RolesReply,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def resume(
+        self,
+        roles_request: "RolesRequest",
+        *,
+        timeout: Optional[float] = None,
+        deadline: Optional["Deadline"] = None,
+        metadata: Optional["MetadataLike"] = None
+    ) -> "RolesReply":
+        return await self._unary_unary(
+            "/rolecall.v1.Admin/Resume",
+            roles_request,
+            RolesReply,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def relate(
+        self,
+        relate_request: "RelateRequest",
+        *,
+        timeout: Optional[float] = None,
+        deadline: Optional["Deadline"] = None,
+        metadata: Optional["MetadataLike"] = None
+    ) -> "RelateReply":
+        return await self._unary_unary(
+            "/rolecall.v1.Admin/Relate",
+            relate_request,
+            RelateReply,
             timeout=timeout,
             deadline=deadline,
             metadata=metadata,
@@ -411,6 +515,10 @@ class AdminBase(ServiceBase):
     async def call(self, call_request: "CallRequest") -> "CallReply":
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
+    async def stream(self, call_request: "CallRequest") -> AsyncIterator[CallReply]:
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+        yield CallReply()
+
     async def assign(self, assign_request: "AssignRequest") -> "AssignReply":
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
@@ -419,6 +527,15 @@ class AdminBase(ServiceBase):
         yield LogLine()
 
     async def deploy(self, deploy_request: "DeployRequest") -> "DeployReply":
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
+    async def pause(self, roles_request: "RolesRequest") -> "RolesReply":
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
+    async def resume(self, roles_request: "RolesRequest") -> "RolesReply":
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
+    async def relate(self, relate_request: "RelateRequest") -> "RelateReply":
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def stop(self, stop_request: "StopRequest") -> "StopReply":
@@ -445,6 +562,16 @@ class AdminBase(ServiceBase):
         response = await self.call(request)
         await stream.send_message(response)
 
+    async def __rpc_stream(
+        self, stream: "grpclib.server.Stream[CallRequest, CallReply]"
+    ) -> None:
+        request = await stream.recv_message()
+        await self._call_rpc_handler_server_stream(
+            self.stream,
+            stream,
+            request,
+        )
+
     async def __rpc_assign(
         self, stream: "grpclib.server.Stream[AssignRequest, AssignReply]"
     ) -> None:
@@ -467,6 +594,27 @@ class AdminBase(ServiceBase):
     ) -> None:
         request = await stream.recv_message()
         response = await self.deploy(request)
+        await stream.send_message(response)
+
+    async def __rpc_pause(
+        self, stream: "grpclib.server.Stream[RolesRequest, RolesReply]"
+    ) -> None:
+        request = await stream.recv_message()
+        response = await self.pause(request)
+        await stream.send_message(response)
+
+    async def __rpc_resume(
+        self, stream: "grpclib.server.Stream[RolesRequest, RolesReply]"
+    ) -> None:
+        request = await stream.recv_message()
+        response = await self.resume(request)
+        await stream.send_message(response)
+
+    async def __rpc_relate(
+        self, stream: "grpclib.server.Stream[RelateRequest, RelateReply]"
+    ) -> None:
+        request = await stream.recv_message()
+        response = await self.relate(request)
         await stream.send_message(response)
 
     async def __rpc_stop(
@@ -496,6 +644,12 @@ class AdminBase(ServiceBase):
                 CallRequest,
                 CallReply,
             ),
+            "/rolecall.v1.Admin/Stream": grpclib.const.Handler(
+                self.__rpc_stream,
+                grpclib.const.Cardinality.UNARY_STREAM,
+                CallRequest,
+                CallReply,
+            ),
             "/rolecall.v1.Admin/Assign": grpclib.const.Handler(
                 self.__rpc_assign,
                 grpclib.const.Cardinality.UNARY_UNARY,
@@ -513,6 +667,24 @@ class AdminBase(ServiceBase):
                 grpclib.const.Cardinality.UNARY_UNARY,
                 DeployRequest,
                 DeployReply,
+            ),
+            "/rolecall.v1.Admin/Pause": grpclib.const.Handler(
+                self.__rpc_pause,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                RolesRequest,
+                RolesReply,
+            ),
+            "/rolecall.v1.Admin/Resume": grpclib.const.Handler(
+                self.__rpc_resume,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                RolesRequest,
+                RolesReply,
+            ),
+            "/rolecall.v1.Admin/Relate": grpclib.const.Handler(
+                self.__rpc_relate,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                RelateRequest,
+                RelateReply,
             ),
             "/rolecall.v1.Admin/Stop": grpclib.const.Handler(
                 self.__rpc_stop,
