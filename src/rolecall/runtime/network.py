@@ -129,7 +129,7 @@ class Network:
         self._links[peer] = link
         inbound = self._inbound[peer] = Inbound(self, peer)
         self._send_waiting(peer, link)
-        link.on_frame = partial(self._received, peer, inbound)
+        link.on_frame = partial(Network._received, self, peer, inbound)
 
     def _send_waiting(self, peer: str, link: Wire) -> None:
         """Send what has waited for a link, as far as it has room; what comes meanwhile goes after that."""
@@ -145,6 +145,8 @@ class Network:
                 return
             waiting.frames.popleft()
         del self._unlinked[peer]
+        if not self._unlinked:
+            self._unlinked.clear()  # which gives its memory back
         for go_on in waiting.room_wanted:
             go_on()
 
@@ -221,6 +223,8 @@ class Network:
     def settled(self, number: int) -> None:
         """Take note that a subscription has been answered, or will not be."""
         asked = self._subscribing.pop(number, None)
+        if not self._subscribing:
+            self._subscribing.clear()
         if asked is not None:
             asked.set_result(None)
 

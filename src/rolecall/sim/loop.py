@@ -145,21 +145,21 @@ class VirtualLoop(Refusing):
 
     def context(self, node: str | None) -> Context:
         """Return a fresh context of a node; what is scheduled from a daemon's is a daemon too."""
-        if node is None:
-            made = Context()
-        else:
-            if node not in self._contexts:
-                self._contexts[node] = context_of(node)
-            made = self._contexts[node].copy()
+        made = Context() if node is None else self._context(node)
         if DAEMON.get():
             made.run(DAEMON.set, True)
         return made
+
+    def _context(self, node: str) -> Context:
+        if node not in self._contexts:
+            self._contexts[node] = context_of(node)
+        return self._contexts[node].copy()
 
     def contexts(self, node: str) -> tuple[Context, Context]:
         """Return the two contexts of a node that all that arrives there runs in, the second as a daemon."""
         found = self._shared.get(node)
         if found is None:
-            found = self._shared[node] = (context_of(node), context_of(node))
+            found = self._shared[node] = (self._context(node), self._context(node))
             found[1].run(DAEMON.set, True)
         return found
 
@@ -188,7 +188,7 @@ class VirtualLoop(Refusing):
             timer._scheduled = False  # type: ignore[attr-defined]
             self._forget(timer)
             self._cancelled_timers += 1
-            if self._cancelled_timers > _PRUNE and self._cancelled_timers > len(self._timers) // 2:
+            if self._cancelled_timers > _PRUNE and self._cancelled_timers > len(self._timers) // 4:
                 self._timers = [entry for entry in self._timers if not _is_cancelled(entry)]
                 heapq.heapify(self._timers)
                 self._cancelled_timers = 0

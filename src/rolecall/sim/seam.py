@@ -56,7 +56,7 @@ class MemoryPipe:
         self._on_chunk: Callable[[list[memoryview]], None] | None = None
         self._on_malformed: Callable[[Malformed], None] | None = None
         self._limits = HANDSHAKE_LIMITS
-        self._buffer: list[list[memoryview]] = []
+        self._buffer: tuple[list[memoryview], ...] = ()
         self._reader: asyncio.Future[None] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._dropped = self._blocked = False
@@ -83,13 +83,13 @@ class MemoryPipe:
         """Send a chunk; what may change under it is copied."""
         if self.closed is not None or self._other is None:
             return
-        views = [memoryview(segment if type(segment) is bytes else bytes(segment)) for segment in segments]
-        size = sum(map(len, views))
+        chunk = [segment if type(segment) is bytes else bytes(segment) for segment in segments]
+        size = sum(map(len, chunk))
         self.sent_bytes += size
         self.flying_bytes += size
         if self._seam.watchers and self._on_chunk is not None:
-            self._seam.watched("sent", self.node, self.remote, views)
-        self._route.carry(size + OVERHEAD_BYTES, self._other._arrived, views, size)
+            self._seam.watched("sent", self.node, self.remote, chunk)
+        self._route.carry(size + OVERHEAD_BYTES, self._other._arrived, chunk, size)
 
     def _landed(self) -> None:
         """Go on with what there was no room for, now that something has arrived."""
@@ -104,17 +104,18 @@ class MemoryPipe:
 
     # ------------------------------------------------------------------------------------------------- reading
 
-    def _arrived(self, segments: list[memoryview], size: int) -> None:
+    def _arrived(self, chunk: list[bytes], size: int) -> None:
         if (other := self._other) is not None:
             other.flying_bytes -= size
             if other._blocked:
                 other._landed()
         if self._dropped:
             return
+        segments = [memoryview(segment) for segment in chunk]  # now, as they take memory while they are on their way
         if self._on_chunk is not None:
             self._hand_over(segments, size)
         else:
-            self._buffer.append(segments)
+            self._buffer += (segments,)
             if self._reader is not None and not self._reader.done():
                 self._reader.set_result(None)
 
@@ -142,8 +143,12 @@ class MemoryPipe:
             self._reader = asyncio.get_running_loop().create_future()
             await self._reader
             self._reader = None
-        segments = self._buffer.pop(0)
+        segments = self._next()
         self._limits.check("frame_bytes", sum(map(len, segments)))
+        return segments
+
+    def _next(self) -> list[memoryview]:
+        segments, self._buffer = self._buffer[0], self._buffer[1:]
         return segments
 
     def deliver(
@@ -155,7 +160,7 @@ class MemoryPipe:
         """From now on call `on_chunk` with each chunk, those that are here already included."""
         self._on_chunk, self._on_malformed, self._limits = on_chunk, on_malformed, limits
         while self._buffer and not self._dropped:
-            segments = self._buffer.pop(0)
+            segments = self._next()
             self._hand_over(segments, sum(map(len, segments)))
 
     # -------------------------------------------------------------------------------------------------- ending
@@ -208,21 +213,26 @@ class MemoryPipe:
 class _Attempt:
     """A connection that one node makes to another."""
 
+    __slots__ = ("_seam", "answered", "connection", "dst", "mine", "src", "theirs")
+
     def __init__(self, seam: Seam, src: str, address: str) -> None:
         self._seam, self.src, self.dst = seam, src, parse_address(address)[0]
         self.connection = seam.courier.connect(src, self.dst, self._broken)
         self.mine = MemoryPipe(seam, self.connection, src, self.dst, self.connection.there)
         self.theirs: MemoryPipe | None = None
-        self.answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.answered: asyncio.Future[None] | None = asyncio.get_running_loop().create_future()
 
     async def made(self) -> MemoryPipe:
         """Return this side's end once the other side has answered; raise `OSError` if it does not want to."""
+        assert self.answered is not None
         self.connection.there.carry(OVERHEAD_BYTES, self._knock)
         try:
             await self.answered
         except BaseException:
             self.connection.close()
             raise
+        finally:
+            self.answered = None
         return self.mine
 
     def _knock(self) -> None:
@@ -237,7 +247,7 @@ class _Attempt:
             self.connection.back.carry(OVERHEAD_BYTES, self._settle, refused)
 
     def _settle(self, error: OSError | None) -> None:
-        if self.answered.done():
+        if self.answered is None or self.answered.done():
             return
         if error is None:
             self.answered.set_result(None)
