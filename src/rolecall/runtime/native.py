@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rolecall.runtime.instance import RoleInstance
     from rolecall.runtime.node import Node
 
-__all__ = ("MANAGER", "Native", "Related", "RoleInfo", "RoleStatus", "check_target")
+__all__ = ("MANAGER", "How", "Native", "Related", "RoleInfo", "RoleStatus", "check_target")
 
 ENDED_ROLES = 100
 """How many of the roles that have ended a node remembers."""
@@ -124,9 +124,7 @@ class Native(Role):
             async for item in items:
                 yield item
 
-    def _meant(
-        self, role: RoleId, channel: str, arguments: dict[str, Any]
-    ) -> tuple[str, Declarations, dict[str, Any]]:
+    def _meant(self, role: RoleId, channel: str, arguments: dict[str, Any]) -> tuple[str, Declarations, dict[str, Any]]:
         """Return the kind of a channel of a role here, what its class declares, and the arguments converted."""
         self._audit("call", role=role, channel=channel)
         instance = self._any_instance(role)
