@@ -44,6 +44,11 @@ class Server(rc.Role):
 class Client(rc.Role):
     servers: rc.Group[Server] = rc.many()
 
+    @rc.service
+    async def ask(self) -> None:
+        """Call all, and wait for what never comes."""
+        await self.servers.call(Server.hang)
+
 
 @asynccontextmanager
 async def world(seam: Any = "fast", names: str = "abc") -> AsyncIterator[World]:
@@ -122,6 +127,18 @@ async def test_a_node_crashes_and_comes_back(sim_seed: int, seam: Any, how: Any,
         assert await reach(made, "b", "a/server").add(1) == 1
         kinds = [event.kind for event in made.log.events if event.kind != "status"]
         assert kinds.count("crash") == kinds.count("restart") == 1 and "lost" in kinds
+
+
+@SEAMS
+async def test_a_node_that_has_crashed_logs_nothing(sim_seed: int, seam: Any, caplog: pytest.LogCaptureFixture) -> None:
+    async with world(seam) as made:
+        asked = asyncio.create_task(_lost(RoleProxy(made.life("a").node.native, rc.RoleId("b/client"), Client).ask()))
+        await anyio.sleep(1)
+        made.crash("b")
+        assert await asked == "unknown"
+        await anyio.sleep(5)
+    said = [record.getMessage() for record in caplog.records]
+    assert [text for text in said if not text.startswith("b: lost:")] == []  # which others say of it
 
 
 async def _lost(call: Any) -> str:

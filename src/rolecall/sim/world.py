@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias
@@ -43,6 +44,9 @@ SEAMS: Final = ("fast", "grpc")
 SECRET: Final = b"all nodes of a simulation know it"
 DEFAULT_PATH: Final = Path(latency_s=0.0005)
 """What lies between nodes for which nothing else is said."""
+_OF_THE_DEAD: Final = logging.Logger("rolecall.crashed")
+"""The logger of nodes that have crashed: what is left of them when they are taken down has nothing to say."""
+_OF_THE_DEAD.disabled = True
 _OVER: Final = frozenset({Status.STOPPED.value, Status.FAILED.value, Status.MOVED.value})
 
 
@@ -415,6 +419,7 @@ class World:
             del self.homes[role]
             self.ended[role] = NodeLost(role, "its node has crashed", "none")
         self.loop.resume(node)
+        life.node.logger = _OF_THE_DEAD
         life.node.kill()
         life.node.closing.set()
         self.on_crashed(node)
