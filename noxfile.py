@@ -107,15 +107,14 @@ def types(session: nox.Session) -> None:
 def soak(session: nox.Session) -> None:
     """Run what has counts with those that take many minutes, such as 200 seeds of each line of the contract."""
     places = ("tests/faults", "tests/wire", "tests/contract", "tests/architectures")
-    files = ("tests/cli/test_demo.py", "tests/fleet/test_namespaces.py", "tests/fleet/test_simulated.py")
+    files = ("tests/cli/test_demo.py", "tests/fleet/test_simulated.py")
     developers(session).run("python", "-m", "pytest", *places, *files, *session.posargs, ROLECALL_SOAK="1")
 
 
 @nox.session
 def loops(session: nox.Session) -> None:
-    """Run the tests of nodes and links on asyncio's event loop and on uvloop's, all of them."""
-    places = ("tests/wire", "tests/faults", "tests/runtime")
-    developers(session).run("python", "-m", "pytest", *places, *session.posargs, ROLECALL_EVERY_LOOP="1")
+    """Run the tests with every coroutine among them on asyncio's event loop and on uvloop's."""
+    developers(session).run("python", "-m", "pytest", *session.posargs, ROLECALL_EVERY_LOOP="1")
 
 
 @nox.session

@@ -164,6 +164,7 @@ async def test_frames(cluster, count, until, caplog: pytest.LogCaptureFixture) -
 async def test_hellos(cluster, count, caplog: pytest.LogCaptureFixture) -> None:
     hellos = count(500, 20_000)
     caplog.set_level(logging.INFO, logger="rolecall.wire")
+    process, before = psutil.Process(), None
     async with cluster("a", "b", target="a/target", limits=ExchangeLimits(handshake_s=0.2)) as c:
         await c.role("a/target", Target)
         friend = await c.role("b/friend", Friend)
@@ -183,5 +184,11 @@ async def test_hellos(cluster, count, caplog: pytest.LogCaptureFixture) -> None:
             await asyncio.gather(*(greet(first + number) for number in range(AT_ONCE)))
             reasons = [record.getMessage() for record in caplog.records if "127.0.0.1:" in record.getMessage()]
             assert len(reasons) >= AT_ONCE and all(reason.count(": ") >= 1 for reason in reasons)
+            if before is None and first >= hellos // 4:
+                gc.collect()
+                before = process.memory_info().rss, process.num_fds()
+        gc.collect()
+        assert before is not None and process.memory_info().rss - before[0] < GROWTH_BYTES
+        assert process.num_fds() <= before[1]
         assert set(c.links["a"].exchange.links) == {"b"}
         assert await friend.target.add([1, 2], 3) == 6
