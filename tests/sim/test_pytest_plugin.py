@@ -164,6 +164,31 @@ def test_a_failure_says_how_to_replay_it_with_few_faults(run) -> None:  # type: 
     again.assert_outcomes(passed=1)
 
 
+def test_what_pytest_raises_for_a_test_can_be_replayed_too(run) -> None:  # type: ignore[no-untyped-def]
+    source = (
+        APP
+        + """
+    @pytest.mark.simulation
+    async def test_an_error_comes():
+        async with rc.simulation(app()) as sim:
+            sim.at(3.9).crash("c", for_s=4.0)
+            sim.at(8.0).skew("b", 5.0)
+            await sim.finished()
+            if "crash" in {event.kind for event in sim.events}:
+                with pytest.raises(KeyError):
+                    pass
+
+    @pytest.mark.simulation
+    async def test_another_day():
+        pytest.skip("not now")
+"""
+    )
+    result = run(source, "--sim-check")
+    result.assert_outcomes(failed=1, skipped=1)
+    result.stdout.fnmatch_lines(["*DID NOT RAISE*KeyError*", "*replay: pytest *--sim-seed 0 --sim-faults *crash*"])
+    result.stdout.fnmatch_lines(["*1 of 2 faults are enough*"])
+
+
 def test_the_replay_line_is_for_the_directory_it_was_printed_in(run, pytester, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     (pytester.path / "below").mkdir()
     source = "import pytest\n@pytest.mark.simulation\nasync def test_x(sim_seed):\n    assert sim_seed\n"

@@ -126,6 +126,7 @@ def _simulated(test: Callable[..., Any], mark: pytest.Mark, name: str) -> Callab
             twice=run.config.getoption("sim_check"),
             faults=run.config.getoption("--sim-faults"),
             runs_max=_RUNS_MAX,
+            failure=pytest.fail.Exception,
         ).run()
 
     simulated._rolecall_run = run  # type: ignore[attr-defined]

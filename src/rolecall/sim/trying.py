@@ -17,7 +17,10 @@ __all__ = ("Trial",)
 
 
 class Trial:
-    """A test with a seed; `node` is how pytest names it, `faults` what is to happen in place of what it asks for."""
+    """A test with a seed; `node` is how pytest names it, `faults` what is to happen in place of what it asks for.
+
+    It fails by an `Exception`, or by what `failure` names: what pytest raises itself is none.
+    """
 
     def __init__(
         self,
@@ -30,9 +33,10 @@ class Trial:
         twice: bool,
         faults: str | None,
         runs_max: int,
+        failure: type[BaseException] = Exception,
     ) -> None:
         self._test, self._seed, self._order, self._threads, self._node = test, seed, order, threads, node
-        self._twice, self._runs_max = twice, runs_max
+        self._twice, self._runs_max, self._failures = twice, runs_max, (Exception, failure)
         self._faults = Schedule.from_json(faults, "--sim-faults") if faults is not None else None
 
     def run(self) -> None:
@@ -44,7 +48,7 @@ class Trial:
         attempt = Attempt(forced=self._faults)
         try:
             self._once(attempt)
-        except Exception as error:
+        except self._failures as error:
             error.add_note(self._told(attempt, error))
             raise
         if self._twice:
@@ -61,7 +65,7 @@ class Trial:
         second = Attempt(forced=self._faults)
         try:
             self._once(second)
-        except Exception as error:
+        except self._failures as error:
             error.add_note("It is raised the second time only: the test, or what it tests, keeps something.")
             raise
         if first.digests != second.digests:
@@ -71,7 +75,7 @@ class Trial:
 
     # ------------------------------------------------------------------------------------------ failures
 
-    def _told(self, attempt: Attempt, error: Exception) -> str:
+    def _told(self, attempt: Attempt, error: BaseException) -> str:
         """Return what to say of a failure: the command that has it again."""
         faults = [schedule for schedule in attempt.schedules if schedule.faults]
         if not faults:
@@ -81,13 +85,13 @@ class Trial:
         found = shrink(faults[0], lambda schedule: self._fails(schedule, error), runs_max=self._runs_max)
         return f"{self._replay(found.schedule)}\n{_listed(found, len(faults[0].faults))}"
 
-    def _fails(self, schedule: Schedule, error: Exception) -> bool:
+    def _fails(self, schedule: Schedule, error: BaseException) -> bool:
         """Say whether the test fails in the same way with other faults."""
         try:
             self._once(Attempt(forced=schedule))
         except type(error):
             return True
-        except Exception:
+        except self._failures:
             return False
         return False
 
