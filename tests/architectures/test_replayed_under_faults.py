@@ -20,7 +20,7 @@ from rolecall.sim.swarm import draw
 from . import serial, test_adpsgd, test_gossip, test_wagma
 from .small import MODEL, SEED, models, nodes, shares, start, with_class
 
-SEEDS = 50 if "ROLECALL_SOAK" in os.environ else 3
+SEEDS = 50 if "ROLECALL_SOAK" in os.environ else 2
 COUNT, ROUNDS = 5, 15
 QUICK = {"rounds": ROUNDS, "batch_size": 4, "lr": 0.2, "seed": SEED}
 
