@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Final, cast
 
@@ -21,7 +21,7 @@ from rolecall.wire.addresses import format_address, parse_address
 from rolecall.wire.exchange import Exchange, ExchangeLimits
 from rolecall.wire.extensions import Segment
 from rolecall.wire.limits import Limits, Malformed
-from rolecall.wire.pipe import HANDSHAKE_LIMITS, Pipe, PipeClosed
+from rolecall.wire.pipe import HANDSHAKE_LIMITS, Pipe, PipeClosed, Reader
 
 __all__ = ("MemoryPipe", "Seam", "address_of")
 
@@ -41,9 +41,8 @@ class MemoryPipe:
     """One end of a connection: what a link and a handshake need of a `wire.pipe.Pipe`, which see."""
 
     __slots__ = (
-        "_blocked", "_buffer", "_connection", "_dropped", "_limits", "_on_chunk", "_on_malformed", "_other", "_reader",
-        "_route", "_seam", "_waiter", "_window", "closed", "flying_bytes", "node", "on_closed", "on_writable",
-        "received_bytes", "remote", "sent_bytes",
+        "_blocked", "_buffer", "_connection", "_dropped", "_limits", "_other", "_receiver", "_route", "_seam",
+        "_waiter", "_window", "closed", "flying_bytes", "node", "reader", "received_bytes", "remote", "sent_bytes",
     )  # fmt: skip
 
     certificate = None
@@ -53,15 +52,12 @@ class MemoryPipe:
         self._seam, self._connection, self.node, self.remote, self._route = seam, connection, node, remote, route
         self._other: MemoryPipe | None = None
         self._window = WINDOW_BYTES + seam.courier.network.pair(node, remote).in_flight_bytes
-        self._on_chunk: Callable[[list[memoryview]], None] | None = None
-        self._on_malformed: Callable[[Malformed], None] | None = None
         self._limits = HANDSHAKE_LIMITS
         self._buffer: tuple[list[memoryview], ...] = ()
-        self._reader: asyncio.Future[None] | None = None
+        self._receiver: asyncio.Future[None] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._dropped = self._blocked = False
-        self.on_writable: Callable[[], None] | None = None
-        self.on_closed: Callable[[str], None] | None = None
+        self.reader: Reader | None = None
         self.closed: str | None = None
         self.sent_bytes = self.received_bytes = self.flying_bytes = 0
 
@@ -87,7 +83,7 @@ class MemoryPipe:
         size = sum(map(len, chunk))
         self.sent_bytes += size
         self.flying_bytes += size
-        if self._seam.watchers and self._on_chunk is not None:
+        if self._seam.watchers and self.reader is not None:
             self._seam.watched("sent", self.node, self.remote, chunk)
         self._route.carry(size + OVERHEAD_BYTES, self._other._arrived, chunk, size)
 
@@ -99,8 +95,8 @@ class MemoryPipe:
             timeline.at(timeline.now_s(), self.node, self._tell_writable)
 
     def _tell_writable(self) -> None:
-        if self.on_writable is not None and self.closed is None:
-            self.on_writable()
+        if self.reader is not None and self.closed is None:
+            self.reader.pump()
 
     # ------------------------------------------------------------------------------------------------- reading
 
@@ -112,25 +108,24 @@ class MemoryPipe:
         if self._dropped:
             return
         segments = [memoryview(segment) for segment in chunk]  # now, as they take memory while they are on their way
-        if self._on_chunk is not None:
-            self._hand_over(segments, size)
+        if self.reader is not None:
+            self._hand_over(self.reader, segments, size)
         else:
             self._buffer += (segments,)
-            if self._reader is not None and not self._reader.done():
-                self._reader.set_result(None)
+            if self._receiver is not None and not self._receiver.done():
+                self._receiver.set_result(None)
 
-    def _hand_over(self, segments: list[memoryview], size: int) -> None:
-        assert self._on_chunk is not None and self._on_malformed is not None
+    def _hand_over(self, reader: Reader, segments: list[memoryview], size: int) -> None:
         self.received_bytes += size
         limits = self._limits
         try:
             if size > limits.frame_bytes or len(segments) > limits.segments:
                 limits.check("frame_bytes", size)
                 limits.check("segments", len(segments))
-            self._on_chunk(segments)
+            reader.on_chunk(segments)
         except Malformed as error:
             self._dropped = True
-            self._on_malformed(error)
+            reader.violated(error)
         else:
             if self._seam.watchers:
                 self._seam.watched("arrived", self.remote, self.node, segments)
@@ -140,9 +135,9 @@ class MemoryPipe:
         while not self._buffer:
             if self.closed is not None:
                 raise PipeClosed(self.closed)
-            self._reader = asyncio.get_running_loop().create_future()
-            await self._reader
-            self._reader = None
+            self._receiver = asyncio.get_running_loop().create_future()
+            await self._receiver
+            self._receiver = None
         segments = self._next()
         self._limits.check("frame_bytes", sum(map(len, segments)))
         return segments
@@ -151,17 +146,12 @@ class MemoryPipe:
         segments, self._buffer = self._buffer[0], self._buffer[1:]
         return segments
 
-    def deliver(
-        self,
-        on_chunk: Callable[[list[memoryview]], None],
-        on_malformed: Callable[[Malformed], None],
-        limits: Limits,
-    ) -> None:
-        """From now on call `on_chunk` with each chunk, those that are here already included."""
-        self._on_chunk, self._on_malformed, self._limits = on_chunk, on_malformed, limits
+    def deliver(self, reader: Reader, limits: Limits) -> None:
+        """From now on have `reader` take each chunk, those that are here already included."""
+        self.reader, self._limits = reader, limits
         while self._buffer and not self._dropped:
             segments = self._next()
-            self._hand_over(segments, sum(map(len, segments)))
+            self._hand_over(reader, segments, sum(map(len, segments)))
 
     # -------------------------------------------------------------------------------------------------- ending
 
@@ -189,12 +179,12 @@ class MemoryPipe:
         """End the pipe because of `reason`, and tell; what has come before can still be read."""
         if self.closed is None:
             self._end(reason)
-            if self.on_closed is not None:
-                self.on_closed(reason)
+            if self.reader is not None:
+                self.reader.cut(reason)
 
     def _end(self, reason: str) -> None:
         self.closed = reason
-        for waiter in (self._reader, self._waiter):
+        for waiter in (self._receiver, self._waiter):
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)
 

@@ -203,8 +203,7 @@ class Exchange:
             self._turns,
             number=number,
             dialled=dialled,
-            on_cut=self._cut,
-            on_end=self._ended,
+            owner=self,
         )
         if self._pace_of is not None:
             link.pace = self._pace_of(peer)
@@ -230,12 +229,14 @@ class Exchange:
             link.lose("the link could not be taken, which is this node's fault")
         self._dialler.met(link)
 
-    def _cut(self, link: Link, reason: str) -> None:
+    def link_cut(self, link: Link, reason: str) -> None:
+        """Give a link another connection, if it was this side that made the last one."""
         logger.info("%s: disconnected: %s", link.peer.name, reason)
         if link.dialled is not None and not self._closing:
             self._spawn(self._dialler.redial(link))
 
-    def _ended(self, link: Link, how: Ending, reason: str) -> None:
+    def link_ended(self, link: Link, how: Ending, reason: str) -> None:
+        """Let go of a link, and tell if this side has not closed it."""
         known = self._roster.links.get(link.peer.name) is link
         self._roster.remove(link, fence=how == "lost")
         level = logging.WARNING if how == "lost" else logging.INFO

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Final, Literal, TypeAlias, cast
+from typing import Final, Literal, Protocol, TypeAlias, cast
 
 from rolecall.wire.extensions import Segment
 from rolecall.wire.frames import Frame, Goodbye, Heartbeat, HeartbeatReply, encode_frame
@@ -32,6 +32,16 @@ _FLUSH_FRAMES: Final = 32  # sent in one turn of the loop: the other side may be
 _ABOUT_CONNECTION: Final = frozenset({Heartbeat, HeartbeatReply, Goodbye})
 
 
+class Owner(Protocol):
+    """Whose link it is: an `Exchange`."""
+
+    def link_cut(self, link: Link, reason: str) -> None:
+        """Take note that a link has no connection any more."""
+
+    def link_ended(self, link: Link, how: Ending, reason: str) -> None:
+        """Take note that a link has ended."""
+
+
 class Link:
     """A conversation with one life of a node, over however many connections it takes.
 
@@ -40,7 +50,7 @@ class Link:
     """
 
     __slots__ = (
-        "_acknowledging", "_cut_s", "_early", "_heard_bytes", "_loop", "_on_cut", "_on_end", "_on_frame", "_pipe",
+        "_acknowledging", "_cut_s", "_early", "_heard_bytes", "_loop", "_on_frame", "_owner", "_pipe",
         "_pumping", "_received_before", "_room_wanted", "_sent_before", "_suspicion", "_turns", "_unwritten",
         "_waiting",
         "connection", "dialled", "ended", "lane", "number", "pace", "peer", "round_trip_s", "session",
@@ -55,8 +65,7 @@ class Link:
         *,
         number: int,
         dialled: str | None,
-        on_cut: Callable[[Link, str], None],
-        on_end: Callable[[Link, Ending, str], None],
+        owner: Owner,
     ) -> None:
         self.peer, self.session, self.number, self.dialled = peer, session, number, dialled
         self.connection = -1
@@ -70,7 +79,7 @@ class Link:
         self.pace: Pace | None = None
         """What slows its connections down from the next one on, if anything does."""
         self._suspicion, self._turns = suspicion, turns
-        self._on_cut, self._on_end = on_cut, on_end
+        self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._pipe: Pipe | None = None
         self._cut_s: float | None = None  # since when there is no connection
@@ -173,10 +182,9 @@ class Link:
         pipe = self._pipe
         if pipe is None:
             return
-        pipe.on_closed, pipe.on_writable = self._cut, self.pump
-        pipe.deliver(self._on_chunk, self.violated, self.session.limits.wire)
+        pipe.deliver(self, self.session.limits.wire)
         if pipe.closed is not None and self._pipe is pipe:
-            self._cut(pipe.closed)
+            self.cut(pipe.closed)
         self.wake()
 
     def share(self, lane: SharedLane) -> None:
@@ -232,7 +240,7 @@ class Link:
             self.lane.close()
         self._room_wanted = None
         self._check_waiting()
-        self._on_end(self, how, reason)
+        self._owner.link_ended(self, how, reason)
 
     # -------------------------------------------------------------------------------------------------- ending
 
@@ -241,14 +249,15 @@ class Link:
         problem = f"it does not keep to the protocol: {error}"
         self.end("lost", problem, say=problem)
 
-    def _cut(self, reason: str) -> None:
+    def cut(self, reason: str) -> None:
+        """Go on without the connection, which has ended."""
         self.detach(reason)
-        self._on_cut(self, reason)
+        self._owner.link_cut(self, reason)
 
     def _drop_pipe(self) -> Pipe:
         pipe, self._pipe = self._pipe, None
         assert pipe is not None
-        pipe.on_closed = pipe.on_writable = None
+        pipe.reader = None
         self._sent_before += pipe.sent_bytes
         self._received_before += pipe.received_bytes
         self.session.disconnected()
@@ -256,7 +265,8 @@ class Link:
 
     # ------------------------------------------------------------------------------------------------- reading
 
-    def _on_chunk(self, segments: list[memoryview]) -> None:
+    def on_chunk(self, segments: list[memoryview]) -> None:
+        """Take a chunk that has come; raise `Malformed` where it cannot be one of this conversation."""
         try:
             received = self.session.receive(segments)
         except SharedMemoryLost as error:
@@ -278,7 +288,7 @@ class Link:
     def _do_without(self, reason: str) -> None:
         """Have the payload that cannot be seen sent again, over another connection."""
         if self._pipe is not None:
-            self._cut(reason)
+            self.cut(reason)
 
     def acknowledge(self) -> None:
         """Tell the other side what has come, unless it knows; called when it is this link's turn."""

@@ -9,6 +9,7 @@ from typing import Final, Protocol, TypeAlias
 
 from rolecall.wire.extensions import Segment
 from rolecall.wire.limits import Limits, Malformed
+from rolecall.wire.pipe import Reader
 
 __all__ = ("Pace", "PacedPipe")
 
@@ -20,8 +21,7 @@ HELD_BYTES: Final = 1 << 20
 
 
 class _Pipe(Protocol):
-    on_writable: Callable[[], None] | None
-    on_closed: Callable[[str], None] | None
+    reader: Reader | None
     closed: str | None
     sent_bytes: int
     received_bytes: int
@@ -29,12 +29,7 @@ class _Pipe(Protocol):
     @property
     def writable(self) -> bool: ...
     def write(self, segments: Sequence[Segment]) -> None: ...
-    def deliver(
-        self,
-        on_chunk: Callable[[list[memoryview]], None],
-        on_malformed: Callable[[Malformed], None],
-        limits: Limits,
-    ) -> None: ...
+    def deliver(self, reader: Reader, limits: Limits) -> None: ...
     def close(self, reason: str) -> None: ...
     def abort(self, reason: str) -> None: ...
 
@@ -48,6 +43,7 @@ class PacedPipe:
         self._held: deque[tuple[float, Sequence[Segment], int]] = deque()
         self._held_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
+        self.reader: Reader | None = None
 
     # ------------------------------------------------------------------------------------------------- writing
 
@@ -77,26 +73,10 @@ class PacedPipe:
         self._timer = None
         if self._pipe.writable:
             self._wait()
-        if self.on_writable is not None and self.writable:
-            self.on_writable()
-
-    def _go_on(self) -> None:
-        if self._timer is None:
-            self._wait()
+        if self.reader is not None and self.writable:
+            self.reader.pump()
 
     # --------------------------------------------------------------------------------------------- as it is
-
-    on_writable: Callable[[], None] | None = None
-
-    @property
-    def on_closed(self) -> Callable[[str], None] | None:
-        """See `Pipe.on_closed`."""
-        return self._pipe.on_closed
-
-    @on_closed.setter
-    def on_closed(self, told: Callable[[str], None] | None) -> None:
-        self._pipe.on_closed = told
-        self._pipe.on_writable = self._go_on if told is not None else None
 
     @property
     def closed(self) -> str | None:
@@ -113,14 +93,30 @@ class PacedPipe:
         """See `Pipe.received_bytes`."""
         return self._pipe.received_bytes
 
-    def deliver(
-        self,
-        on_chunk: Callable[[list[memoryview]], None],
-        on_malformed: Callable[[Malformed], None],
-        limits: Limits,
-    ) -> None:
+    def deliver(self, reader: Reader, limits: Limits) -> None:
         """See `Pipe.deliver`."""
-        self._pipe.deliver(on_chunk, on_malformed, limits)
+        self.reader = reader
+        self._pipe.deliver(self, limits)
+
+    def on_chunk(self, segments: list[memoryview]) -> None:
+        """See `Reader.on_chunk`."""
+        if self.reader is not None:
+            self.reader.on_chunk(segments)
+
+    def violated(self, error: Malformed) -> None:
+        """See `Reader.violated`."""
+        if self.reader is not None:
+            self.reader.violated(error)
+
+    def cut(self, reason: str) -> None:
+        """See `Reader.cut`."""
+        if self.reader is not None:
+            self.reader.cut(reason)
+
+    def pump(self) -> None:
+        """See `Reader.pump`; what is due goes on."""
+        if self._timer is None:
+            self._wait()
 
     def close(self, reason: str) -> None:
         """See `Pipe.close`; what is held back goes at once."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from grpclib.exceptions import GRPCError, StreamTerminatedError
 from h2.exceptions import H2Error
@@ -15,7 +15,7 @@ from rolecall.wire.h2_tuning import TunedStream
 from rolecall.wire.inbound import MessageCutter
 from rolecall.wire.limits import Limits, Malformed
 
-__all__ = ("HANDSHAKE_LIMITS", "Pipe", "PipeClosed")
+__all__ = ("HANDSHAKE_LIMITS", "Pipe", "PipeClosed", "Reader")
 
 HANDSHAKE_LIMITS: Final = Limits(frame_bytes=64 << 10, segments=16)
 """What is accepted from a peer before it has proven who it is."""
@@ -24,6 +24,22 @@ _PREFIX_BYTES: Final = 5
 
 class PipeClosed(Exception):
     """Raised on waiting for a chunk of a pipe that has ended; the message says why."""
+
+
+class Reader(Protocol):
+    """Who a pipe is for once the handshake is over: a link."""
+
+    def on_chunk(self, segments: list[memoryview]) -> None:
+        """Take a chunk; raise `Malformed` where it is none of a kind that may come."""
+
+    def violated(self, error: Malformed) -> None:
+        """Take note of what `on_chunk` has raised, or that something has come that is no chunk."""
+
+    def cut(self, reason: str) -> None:
+        """Take note, once, that the pipe has ended by anything but `close` and `abort`."""
+
+    def pump(self) -> None:
+        """Take note that there is room again to `write`."""
 
 
 class Pipe:
@@ -36,14 +52,10 @@ class Pipe:
         self._stream, self._release = stream, release
         self._limits = HANDSHAKE_LIMITS
         self._cutter: MessageCutter | None = None
-        self._on_chunk: Callable[[list[memoryview]], None] | None = None
-        self._on_malformed: Callable[[Malformed], None] | None = None
         self._ended = asyncio.Event()
         self._dropped = False  # nothing that comes matters any more
-        self.on_writable: Callable[[], None] | None = None
-        """Called when there is room again to `write`."""
-        self.on_closed: Callable[[str], None] | None = None
-        """Called once, with the reason, when the pipe ends by anything but `close`."""
+        self.reader: Reader | None = None
+        """Who is told what happens; nobody during the handshake, or when it is set to None."""
         self.closed: str | None = None
         """Why the pipe has ended, once it has."""
         self.sent_bytes = self.received_bytes = 0
@@ -93,8 +105,8 @@ class Pipe:
             self.fail(f"the stream is closed ({type(error).__name__})")
 
     def _tell_writable(self) -> None:
-        if self.on_writable is not None and self.closed is None:
-            self.on_writable()
+        if self.reader is not None and self.closed is None:
+            self.reader.pump()
 
     # ------------------------------------------------------------------------------------------------- reading
 
@@ -116,18 +128,12 @@ class Pipe:
             raise PipeClosed(self.closed or "the other side ended the stream")
         return found
 
-    def deliver(
-        self,
-        on_chunk: Callable[[list[memoryview]], None],
-        on_malformed: Callable[[Malformed], None],
-        limits: Limits,
-    ) -> None:
-        """From now on call `on_chunk` with the segments of each chunk, those that are here already included.
+    def deliver(self, reader: Reader, limits: Limits) -> None:
+        """From now on have `reader` take the segments of each chunk, those that are here already included.
 
-        Once it has raised `Malformed`, or something has come that is no chunk, `on_malformed` is called, and no more
-        is read.
+        Once it has raised `Malformed`, or something has come that is no chunk, no more is read.
         """
-        self._on_chunk, self._on_malformed, self._limits = on_chunk, on_malformed, limits
+        self.reader, self._limits = reader, limits
         self._cutter = MessageCutter(self._on_message, limits.frame_bytes)
         self._stream.go_direct()
         self._stream.buffer.hand_on(self._on_data, lambda: self.fail("the other side ended the stream"))
@@ -140,24 +146,24 @@ class Pipe:
             self._cutter.feed(view)
         except Malformed as error:
             self._cutter = None
-            if self._on_malformed is not None:
-                self._on_malformed(error)
+            if self.reader is not None:
+                self.reader.violated(error)
 
     def _on_message(self, body: memoryview) -> None:
-        if not self._dropped and self._on_chunk is not None:
-            self._on_chunk(chunk_decode(body, self._limits))
+        if not self._dropped and self.reader is not None:
+            self.reader.on_chunk(chunk_decode(body, self._limits))
 
     # ------------------------------------------------------------------------------------------------- ending
 
     def close(self, reason: str) -> None:
-        """End the pipe once what was written is on its way; `on_closed` is not called."""
+        """End the pipe once what was written is on its way; the reader is not told."""
         self._dropped = True
         self._end(reason)
         self._stream.connection.transport.close()
         self._release()
 
     def abort(self, reason: str) -> None:
-        """End the pipe at once; what was written may be lost. `on_closed` is not called."""
+        """End the pipe at once; what was written may be lost. The reader is not told."""
         self._dropped = True
         self._shut(reason)
 
@@ -170,8 +176,8 @@ class Pipe:
         """End the pipe at once because of `reason`, and tell; what has come before can still be read."""
         if self.closed is None:
             self._shut(reason)
-            if self.on_closed is not None:
-                self.on_closed(reason)
+            if self.reader is not None:
+                self.reader.cut(reason)
 
     def _end(self, reason: str) -> None:
         if self.closed is None:
