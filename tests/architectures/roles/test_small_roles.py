@@ -197,6 +197,17 @@ def test_it_holds_the_newest_report_of_each_and_does_not_keep_the_run_going() ->
     assert not [m for m in history.metrics if "stalled" in m.values]
 
 
+@pytest.mark.simulation(seeds=2)
+async def test_a_monitor_says_who_does_not_answer_and_who_has_stood_still_for_long(sim_seed: int) -> None:
+    app = watched(Trainer, every_s=0.2, stall_s=2.0, answer_s=0.3)
+    app = structs.replace(app, nodes={name: rc.Node(device="edge") for name in app.nodes})
+    async with rc.simulation(app, seed=1) as sim:
+        sim.at(0.01).slow("client3", 200).pause("client2", for_s=1.0)
+        await sim.finished()
+        found = {(kind, who) for m in sim.metrics for kind, who in m.values.items() if kind in ("silent", "stalled")}
+    assert found == {("silent", "client2/trainer"), ("stalled", "client3/trainer")}
+
+
 def test_settings_that_cannot_be() -> None:
     with pytest.raises(ConfigError, match=r"Monitor: every_s=0"):
         Monitor(every_s=0)
