@@ -17,10 +17,13 @@ import rolecall as rc
 from rolecall.core.errors import ApplicationFailed, ConfigError, NodeLost
 from rolecall.core.records import LogLine, Metric, Record, StatusChange
 from rolecall.fleet import conductor as conductor_module
-from rolecall.fleet.conductor import Conductor, Plan
+from rolecall.fleet import crew
+from rolecall.fleet.agent import Agent, Order
+from rolecall.fleet.conductor import Conductor
 from rolecall.fleet.course import Course, Ending
 from rolecall.fleet.deployment import Deployment, deployment
 from rolecall.fleet.node_process import NodeConfig, joined
+from rolecall.fleet.plan import Plan
 from rolecall.fleet.portable import ImportPolicy, portable
 from rolecall.fleet.structure import first_nodes
 from rolecall.runtime.directory import NATIVE
@@ -261,7 +264,7 @@ async def test_a_deployment_whose_fifth_node_fails_is_rolled_back_on_the_other_f
 
 
 async def test_the_progress_of_a_deployment_is_told(roles: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conductor_module, "PROGRESS_S", 0.0)
+    monkeypatch.setattr(crew, "PROGRESS_S", 0.0)
     async with fleet(app()) as f:
         await f.conduct()
     one, two, done = [line for line in f.lines if line.startswith("info deployment")]
@@ -273,15 +276,11 @@ async def test_the_progress_of_a_deployment_is_told(roles: Any, monkeypatch: pyt
 async def test_a_node_serves_one_application_at_a_time(roles: Any) -> None:
     async with fleet(app()) as f:
         await f.conduct()
-        again = await f.conductor.agents.call(
-            conductor_module.Agent.deploy, conductor_module.Order(application=f.application)
-        )
+        again = await f.conductor.agents.call(Agent.deploy, Order(application=f.application))
         assert [[deployed.role for deployed in roles] for roles in again.values()] == [[f"{n}/part"] for n in NODES]
         with pytest.raises(rc.QuorumMissed, match=r"node '.' has the application 'parts' already"):
-            await f.conductor.agents.call(
-                conductor_module.Agent.deploy, conductor_module.Order(application=f.application)
-            )
-        await f.conductor.agents.call(conductor_module.Agent.finish)
+            await f.conductor.agents.call(Agent.deploy, Order(application=f.application))
+        await f.conductor.agents.call(Agent.finish)
 
 
 # ---------------------------------------------------------------------------------------------- losses
@@ -413,7 +412,7 @@ async def test_a_node_that_was_lost_comes_back_as_a_new_incarnation(roles: Any) 
 
 async def test_only_the_conductor_may_conduct(roles: Any) -> None:
     class Stranger(rc.Role):
-        agents: rc.Group[conductor_module.Agent] = rc.many()
+        agents: rc.Group[Agent] = rc.many()
 
     async with fleet(app()) as f:
         await f.all_there()
@@ -421,12 +420,12 @@ async def test_only_the_conductor_may_conduct(roles: Any) -> None:
         targets = {**f.node.options.role_relationships, "stranger": {"agents": Target(("a/node",))}}
         f.node.configure(NodeOptions(role_relationships=targets))
         await stranger.start()
-        order = conductor_module.Order(application=f.application)
+        order = Order(application=f.application)
         with pytest.raises(rc.QuorumMissed, match=r"conductor/stranger \(through node conductor\) may not call a/node"):
-            await stranger.role.agents.call(conductor_module.Agent.deploy, order)
+            await stranger.role.agents.call(Agent.deploy, order)
         f.nodes["a"].network.bind(stranger.id, "conductor")  # known, and still not the manager
         with pytest.raises(rc.QuorumMissed, match="open only to the members of the relationship 'manager'"):
-            await stranger.role.agents.call(conductor_module.Agent.deploy, order)
+            await stranger.role.agents.call(Agent.deploy, order)
 
 
 async def test_a_record_that_cannot_travel_holds_up_no_other(roles: Any) -> None:

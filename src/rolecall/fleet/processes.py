@@ -15,7 +15,7 @@ import msgspec
 from rolecall.core.errors import ApplicationFailed, RolecallError
 from rolecall.core.ids import RoleId
 from rolecall.core.records import LogLine, Observer
-from rolecall.fleet.conductor import Conductor, Plan
+from rolecall.fleet.conductor import Conductor
 from rolecall.fleet.course import Course, Ending
 from rolecall.fleet.deployment import Deployment
 from rolecall.fleet.forking import ForkServer
@@ -23,6 +23,7 @@ from rolecall.fleet.forkserver import Spawn
 from rolecall.fleet.management import OnManagement, require_joiner
 from rolecall.fleet.node_process import ENTRY, NodeConfig
 from rolecall.fleet.output import Output
+from rolecall.fleet.plan import Plan
 from rolecall.fleet.portable import ImportPolicy, modules, portable
 from rolecall.fleet.preloading import preloaded
 from rolecall.fleet.structure import first_nodes

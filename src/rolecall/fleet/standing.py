@@ -12,10 +12,11 @@ import anyio.to_thread
 from rolecall.core.errors import ApplicationFailed, ConfigError, RolecallError
 from rolecall.core.records import LogLine, Observer
 from rolecall.fleet.access import CONDUCTOR, LIMITS, LISTEN, Access
-from rolecall.fleet.conductor import Conductor, Plan
+from rolecall.fleet.conductor import Conductor
 from rolecall.fleet.course import Course, Ending
 from rolecall.fleet.deployment import Deployment
 from rolecall.fleet.management import OnManagement
+from rolecall.fleet.plan import Plan
 from rolecall.fleet.portable import portable
 from rolecall.fleet.structure import first_nodes
 from rolecall.runtime.directory import NATIVE
