@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, cast, get_args
 
 import msgspec
 
@@ -73,6 +73,9 @@ class _Puttable(Protocol[M_contra]):
     def put(self, item: M_contra, /) -> Coroutine[Any, Any, None]: ...
 
 
+_WITHIN: Final = Within()
+
+
 class Group(Generic[Role_co]):
     """An ordered, immutable set of roles: the members of a relationship at this moment, or some of them.
 
@@ -83,7 +86,7 @@ class Group(Generic[Role_co]):
 
     def __init__(self, host: Host, relationship: str, ids: tuple[RoleId, ...], within: Within | None = None) -> None:
         self._host, self._relationship, self._ids = host, relationship, ids
-        self._within = within or Within()
+        self._within = within or _WITHIN
 
     # ------------------------------------------------------------------------------------------ members
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Hosting", "RoleInstance")
 
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})  # one for all
 _SMALL = frozenset((int, float, bool, type(None)))
 
 
@@ -65,8 +67,8 @@ class Hosting(msgspec.Struct, frozen=True, kw_only=True):
 
     id: RoleId
     role_class: type[Role]
-    options: Mapping[str, Any] = {}
-    elements: Mapping[str, ElementSource] = {}
+    options: Mapping[str, Any] = _NOTHING
+    elements: Mapping[str, ElementSource] = _NOTHING
     snapshot: RoleSnapshot[Any, Any] | None = None
 
 

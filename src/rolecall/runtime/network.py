@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rolecall.core.errors import NodeLost, RoleLost
 from rolecall.core.ids import RoleId
+from rolecall.core.on_use import OnUse
 from rolecall.runtime.inbound import Inbound
 from rolecall.runtime.remote import RemoteRole
 from rolecall.wire import Segment, encode
@@ -72,6 +73,14 @@ class Network:
     makes one. Until then frames wait.
     """
 
+    __slots__ = (
+        "_asked", "_bound_wanted_", "_inbound", "_last", "_links", "_numbers", "_reach", "_subscribing_", "_unlinked",
+        "node", "roles", "sent_bytes", "sent_messages",
+    )  # fmt: skip
+
+    _bound_wanted = OnUse(dict[RoleId, dict["Invocation", Callable[[RemoteRole], None]]])
+    _subscribing = OnUse(dict[int, asyncio.Future[None]])
+
     def __init__(self, node: Node, reach: Callable[[str], bool] = lambda peer: False) -> None:
         self.node, self._reach = node, reach
         self.roles: dict[RoleId, RemoteRole] = {}
@@ -83,8 +92,6 @@ class Network:
         self._inbound: dict[str, Inbound] = {}
         self._unlinked: dict[str, _Waiting] = {}
         self._asked: dict[int, tuple[Any, str]] = {}
-        self._bound_wanted: dict[RoleId, dict[Invocation, Callable[[RemoteRole], None]]] = {}
-        self._subscribing: dict[int, asyncio.Future[None]] = {}
         self._numbers = itertools.count(1)
         self._last: tuple[Any, list[Segment]] | None = None
 

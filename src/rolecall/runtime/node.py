@@ -11,6 +11,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -19,6 +20,7 @@ import msgspec
 from rolecall.core.declarations import Declarations
 from rolecall.core.errors import ConfigError, NodeLost, NotAChannel, RolecallError
 from rolecall.core.ids import RoleId
+from rolecall.core.on_use import OnUse
 from rolecall.core.place import context_of
 from rolecall.core.records import Audited, DeadLetter, LogLine, Observer, Record, StatusChange
 from rolecall.core.topics import Topic
@@ -55,8 +57,8 @@ class NodeOptions(msgspec.Struct, frozen=True, kw_only=True):
     compute_threads: int | None = None
     mailbox: int | None = None
     mailbox_bytes: int | None = None
-    relationships: Mapping[str, Target] = {}
-    role_relationships: Mapping[str, Mapping[str, Target]] = {}
+    relationships: Mapping[str, Target] = MappingProxyType({})
+    role_relationships: Mapping[str, Mapping[str, Target]] = MappingProxyType({})
 
 
 class Node:
@@ -65,6 +67,15 @@ class Node:
     `native` is what manages it: `Native`, or a role that does more, with the options of its constructor.
     `computing` says where `compute` and the making of elements run, if not in worker threads.
     """
+
+    __slots__ = (
+        "_computing", "_dead_letters", "_instances", "_native", "_numbers", "_tasks", "_thread", "auditor", "began_s",
+        "buried", "checker", "closing", "computing", "directory", "errors_", "incarnation", "logger", "loop", "name",
+        "native", "native_id", "network", "observers", "opened_s", "options", "shared_elements_",
+    )  # fmt: skip
+
+    errors = OnUse(dict[str, int])
+    shared_elements = OnUse(dict[Any, Any])
 
     def __init__(
         self, name: str, directory: Directory | None = None, options: NodeOptions | None = None,
@@ -84,9 +95,7 @@ class Node:
         """How many dead letters there have been."""
         self.auditor: Callable[..., None] | None = None
         """Called with what `audit` is, in place of the observers; for a node that keeps a log of its own."""
-        self.errors: dict[str, int] = {}
         self.logger = logging.getLogger("rolecall.node")
-        self.shared_elements: dict[Any, Any] = {}
         self.checker: Checker | None = None
         self._computing = computing
         self.configure(self.options)

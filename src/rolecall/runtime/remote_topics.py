@@ -122,12 +122,12 @@ class RemoteTopic:
     def __init__(self, network: Network, role: RoleId, home: str, topic: Topic[Any]) -> None:
         self._network, self._role, self._home, self.declaration = network, role, home, topic
         self._where = f"{role}.{topic.name}: event"
-        self._subscriptions: list[_Subscription] = []
+        self._subscriptions: tuple[_Subscription, ...] = ()
 
     def attach(self, sink: Sink, condition: Conditions | None) -> None:
         """Subscribe a sink; its conditions are checked at the source."""
         number = self._network.number(self, self._home)
-        self._subscriptions.append(_Subscription(sink, number))
+        self._subscriptions += (_Subscription(sink, number),)
         self._network.subscribing(number)
         where = list(getattr(condition, "where", {}).items())
         name = self.declaration.name
@@ -142,7 +142,7 @@ class RemoteTopic:
         """End the subscription of a sink."""
         found = next((own for own in self._subscriptions if own.sink is sink), None)
         if found is not None:
-            self._subscriptions.remove(found)
+            self._subscriptions = tuple(own for own in self._subscriptions if own is not found)
             self._network.forget(found.number)
             self._network.settled(found.number)
             if tell:
@@ -153,7 +153,7 @@ class RemoteTopic:
         for own in self._subscriptions:
             self._network.forget(own.number)
             self._network.settled(own.number)
-        self._subscriptions.clear()
+        self._subscriptions = ()
 
     def event(self, number: int, segments: Sequence[memoryview]) -> None:
         """Pass an event to its sink, and give credit for another when it is taken in."""

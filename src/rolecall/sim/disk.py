@@ -11,6 +11,8 @@ __all__ = ("Disk",)
 class Disk:
     """Says whether there is room for what a node writes. It has no limit until `limit` is called."""
 
+    __slots__ = ("_full_at", "written_bytes")
+
     def __init__(self) -> None:
         self.written_bytes = 0
         """All that has been written."""

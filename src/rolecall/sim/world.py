@@ -65,6 +65,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 class Inline:
     """Computes at once and in no time: for nodes without a device."""
 
+    __slots__ = ("_disk",)
+
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
 
@@ -116,16 +118,15 @@ class Life:
 
     async def _keep(self, opened: asyncio.Future[None]) -> None:
         world, place = self._world, self.place
-        observer: Observer = partial(world.observe, self)
         node = self.node = Node(
-            self.name, self.directory, place.options, [observer],
+            self.name, self.directory, place.options, [self._observe],
             began_s=world.began_s, native=place.native, computing=self._computing(),
         )  # fmt: skip
         node.incarnation = self.number
         async with node:
             links = self.links = Links(
                 node, secret=SECRET, limits=world.limits,
-                on_joined=partial(world.joined, self), on_lost=partial(world.lost, self),
+                on_joined=self._joined, on_lost=self._lost,
             )  # fmt: skip
             async with links:
                 self.address = await world.listen(self)
@@ -133,6 +134,15 @@ class Life:
                 opened.set_result(None)
                 await node.closing.wait()
                 await world.leave(self)
+
+    def _observe(self, record: Record) -> None:
+        self._world.observe(self, record)
+
+    def _joined(self, peer: str) -> None:
+        self._world.joined(self, peer)
+
+    def _lost(self, peer: str, why: str) -> None:
+        self._world.lost(self, peer, why)
 
     def _computing(self) -> Computing:
         if self.device is None:
