@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
@@ -22,6 +23,7 @@ import pytest
 import rolecall as rc
 from rolecall.core.errors import ApplicationFailed, ConfigError, NodeLost
 from rolecall.core.records import LogLine, Metric, Record, StatusChange
+from rolecall.fleet import processes
 
 HERE = Path(__file__).parent
 NAMES = ("server", "w1", "w2", "w3")
@@ -217,6 +219,27 @@ def test_output_and_logs_carry_the_name_of_the_node(
     logged = {(record.name, record.levelno, record.getMessage()) for record in caplog.records}
     assert ("rolecall.role.w2/worker", logging.WARNING, "by its logger") in logged
     assert ("library", logging.WARNING, "w2: by a library") in logged
+
+
+def test_the_secret_of_a_run_is_in_no_log_command_line_or_environment(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    secret, seen = "the only secret of this one run", list[str]()
+    monkeypatch.setattr(processes, "new_secret", lambda: secret.encode())
+    caplog.set_level(logging.DEBUG)
+
+    def observe(record: Record) -> None:
+        seen.append(repr(record))
+        if isinstance(record, StatusChange) and record.status == "ready":
+            for child in psutil.Process().children(recursive=True):
+                seen.extend(Path(f"/proc/{child.pid}/{kind}").read_text() for kind in ("cmdline", "environ"))
+
+    assert rc.run_sync(toy(), engine="processes", observers=[observe]).status == "ok"
+    out, err = capfd.readouterr()
+    said = "\n".join([*seen, caplog.text, out, err])
+    assert "w2/worker" in said and "PATH=" in said
+    for form in (secret, secret.encode().hex(), base64.b64encode(secret.encode()).decode()):
+        assert form not in said
 
 
 # ---------------------------------------------------------------------------------------------- what cannot go
