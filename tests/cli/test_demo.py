@@ -59,6 +59,7 @@ def test_federated_averaging_of_two_rounds(rolecall: Rolecall, tmp_path: Path) -
     assert runs[0]["digest"] == runs[1]["digest"] != runs[2]["digest"]
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", CATALOGUE if SOAK else ["hfl"])
 def test_an_architecture_is_worth_more_than_its_nodes_alone(rolecall: Rolecall, tmp_path: Path, name: str) -> None:
     pytest.importorskip("torch")
@@ -71,7 +72,7 @@ def test_an_architecture_is_worth_more_than_its_nodes_alone(rolecall: Rolecall, 
     assert time.process_time() - began_s < CPU_S
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_two_processes_give_the_same_lines_and_every_engine_and_seam_the_same_parameters(
     rolecall: Rolecall, tmp_path: Path
 ) -> None:
