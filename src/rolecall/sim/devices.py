@@ -27,6 +27,7 @@ __all__ = (
     "ModelledComputing",
     "OutOfMemory",
     "Throttle",
+    "footprint",
 )
 
 SAMPLE_FLOPS: Final = 6e6
@@ -185,12 +186,12 @@ class ModelledComputing:
     async def load(self, role: RoleId, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Do it at once; what it makes takes memory, where its size is known."""
         made = run_inline(partial(function, *args))
-        self.device.claim(str(role), _footprint(made))
+        self.device.claim(str(role), footprint(made))
         return made
 
     async def save(self, role: RoleId, function: Callable[..., None], args: tuple[Any, ...]) -> None:
         """Do it at once; raise `OSError` when the disk of the node is full."""
-        self._disk.charge(_footprint(args[-1]) if args else 0)
+        self._disk.charge(footprint(args[-1]) if args else 0)
         run_inline(partial(function, *args))
 
 
@@ -199,7 +200,7 @@ def _end(over: asyncio.Future[None]) -> None:
         over.set_result(None)
 
 
-def _footprint(value: Any) -> int:
+def footprint(value: Any) -> int:
     """Return about how many bytes an element takes, as far as it says: an array, or a model's parameters."""
     parameters = getattr(value, "parameters", None)
     return size_bytes(parameters() if callable(parameters) else value)

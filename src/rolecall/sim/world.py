@@ -24,7 +24,7 @@ from rolecall.runtime.native import Native
 from rolecall.runtime.node import Node, NodeOptions
 from rolecall.runtime.snapshots import RoleSnapshot, take_snapshot
 from rolecall.sim.courier import Courier, CutKind
-from rolecall.sim.devices import Device, ModelledComputing
+from rolecall.sim.devices import Device, ModelledComputing, footprint
 from rolecall.sim.disk import Disk
 from rolecall.sim.faults import StateKind
 from rolecall.sim.inline import run_inline
@@ -81,7 +81,7 @@ class Inline:
 
     async def save(self, role: RoleId, function: Callable[..., None], args: tuple[Any, ...]) -> None:
         """Do it; raise `OSError` when the disk of the node is full."""
-        self._disk.charge(1)
+        self._disk.charge(footprint(args[-1]) if args else 0)
         run_inline(partial(function, *args))
 
 
