@@ -17,8 +17,9 @@ import rolecall as rc
 from rolecall.core.records import LogLine, Metric, Record
 from rolecall.sim.checks import Violated
 from rolecall.sim.errors import Stuck
-from rolecall.sim.faults import Isolate
+from rolecall.sim.faults import Isolate, Slow
 from rolecall.sim.network import Path as Way
+from rolecall.sim.schedule import Schedule, Timed
 from rolecall.sim.simulate import virtual_loop
 from rolecall.sim.swarm import Swarm
 
@@ -222,6 +223,11 @@ async def test_faults_that_make_no_sense_are_refused(sim_seed: int) -> None:
             sim.at(1).crash("aa")
         with pytest.raises(rc.ConfigError, match="no device"):
             sim.world.slow("a", 2)
+        with pytest.raises(rc.ConfigError, match=r"fault `1 s: slow a 2`: the node has no device"):
+            sim.at(1).slow("a", 2)
+        with pytest.raises(rc.ConfigError, match="the node has no device"):
+            async with rc.simulation(asking(), faults=Schedule((Timed(1.0, Slow("b", 2.0)),))):
+                pass
         with pytest.raises(rc.ConfigError, match=r"no seam 'fas'.*fast"):
             async with rc.simulation(asking(), seam="fas"):  # type: ignore[arg-type]
                 pass

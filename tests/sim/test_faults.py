@@ -176,7 +176,7 @@ faults: st.SearchStrategy[Fault] = st.one_of(
     st.builds(Pause, names, lengths),
     st.builds(Slow, names, st.floats(1, 100), lengths),
     st.builds(Skew, names, st.floats(-10, 10), st.floats(0.5, 2)),
-    st.builds(Cut, names, names, lengths, st.booleans(), hows),
+    st.builds(Cut, names, st.just("d"), lengths, st.booleans(), hows),
     st.builds(Isolate, names, lengths, hows),
     st.builds(Partition, st.just((("a",), ("b", "c"))), lengths, hows),
     st.builds(Heal, st.none() | names, st.none() | names),
@@ -213,6 +213,25 @@ def test_a_fault_of_a_node_that_is_not_there() -> None:
         schedule.check(["client1", "server"])
     with pytest.raises(ConfigError, match="no node 'c'"):
         Schedule((Timed(0.0, Partition((("a",), ("b", "c")))),)).check(["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda: Slow("a", 0), r"fault `slow a 0`: factor is 0\. Give a number above 0"),
+        (lambda: Skew("a", rate=-1.0), r"rate is -1\.0"),
+        (lambda: Skew("a", float("inf")), r"offset_s is inf"),
+        (lambda: Pause("a", for_s=-1), r"for_s is -1\. Give seconds, from 0 on"),
+        (lambda: DiskFull("a", free_bytes=-1), r"free_bytes is -1"),
+        (lambda: Crash("a", how="slowly"), r"how is 'slowly'\. Give 'reset' or 'silence'"),  # type: ignore[arg-type]
+        (lambda: Restart("a", state="some"), r"state is 'some'\. Give 'kept' or 'none'"),  # type: ignore[arg-type]
+        (lambda: Cut("a", "a"), r"a node has no link to itself"),
+        (lambda: Schedule.from_json('[{"at_s":1,"fault":{"kind":"slow","node":"a","factor":0}}]'), r"factor is 0"),
+    ],
+)
+def test_a_fault_that_cannot_be(make: Callable[[], object], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        make()
 
 
 def test_a_fault_before_the_beginning() -> None:

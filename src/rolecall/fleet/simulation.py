@@ -93,6 +93,7 @@ class Simulation:
         if self._swarm is not None:
             drawn = draw(seed, nodes, self._swarm_s, self._swarm, spare=self._spare)
             self._given = self._given.with_(*(timed for timed in drawn.faults if self._matters(timed.fault)))
+        self._require_devices(self._given)
         self.schedule = self._forced if self._forced is not None else self._given
         self._engine = WorldEngine(
             self._deployed, [self._record, *self._observers], checked=self._checked, stop=self._stop, seam=self._seam,
@@ -110,6 +111,15 @@ class Simulation:
         self._scope = anyio.CancelScope()
         self._scope.__enter__()
         return self
+
+    def _require_devices(self, schedule: Schedule) -> None:
+        """Refuse what would happen without any effect."""
+        for timed in schedule.faults:
+            if not self._matters(timed.fault):
+                raise ConfigError(
+                    f"fault `{timed}`", "the node has no device, and computes in no time",
+                    hint="Give it one, as in: rc.Node(device=\"edge\")",
+                )  # fmt: skip
 
     def _matters(self, fault: Fault) -> bool:
         """Say whether a fault that was drawn can be: a node without a device computes in no time, and is never slow."""
@@ -190,6 +200,7 @@ class Simulation:
     def _add(self, timed: Timed) -> None:
         if self._forced is None:
             Schedule((timed,)).check(self._deployed.app.nodes)
+            self._require_devices(Schedule((timed,)))
             self.schedule = self.schedule.with_(timed)
             self._engine.injector.at(self.world.began_s + timed.at_s, timed.fault)
 

@@ -5,8 +5,9 @@ Those that have `for_s` end by themselves after so many seconds; without it they
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Literal, Protocol, TypeAlias
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Literal, Protocol, TypeAlias, get_args
 
 import msgspec
 
@@ -22,10 +23,30 @@ StateKind: TypeAlias = Literal["kept", "none"]
 """Whether the roles of a node that comes back go on from the state they had."""
 
 
+_VALUES: Final[tuple[tuple[str, Callable[[Any], bool], str], ...]] = (
+    ("for_s", lambda value: 0 <= value < math.inf, "seconds, from 0 on, or leave it out"),
+    ("factor", lambda value: 0 < value < math.inf, "a number above 0: 2 is half as fast"),
+    ("rate", lambda value: 0 < value < math.inf, "a number above 0: 2 is twice as fast"),
+    ("offset_s", math.isfinite, "seconds"),
+    ("free_bytes", lambda value: value >= 0, "a number of bytes, from 0 on"),
+    ("how", lambda value: value in get_args(CutKind), " or ".join(map(repr, get_args(CutKind)))),
+    ("state", lambda value: value in get_args(StateKind), " or ".join(map(repr, get_args(StateKind)))),
+)
+"""What a value of this name must be, in any fault that has one, and how to say so."""
+
+
 class _Fault(
     msgspec.Struct, frozen=True, tag_field="kind", tag=str.lower, omit_defaults=True, forbid_unknown_fields=True
 ):
-    """Base of the faults."""
+    """Base of the faults; one with values that cannot be is a `ConfigError`."""
+
+    def __post_init__(self) -> None:
+        for name, is_right, expected in _VALUES:
+            value = getattr(self, name, None)
+            if value is not None and not is_right(value):
+                raise ConfigError(f"fault `{self}`", f"{name} is {value!r}", hint=f"Give {expected}")
+        if isinstance(self, Cut) and self.a == self.b:
+            raise ConfigError(f"fault `{self}`", "a node has no link to itself", hint="Name two nodes")
 
     @property
     def nodes(self) -> tuple[str, ...]:
