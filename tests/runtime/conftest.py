@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Self, TypeVar
 
 import pytest
 
 import rolecall as rc
+from rolecall.core.on_use import NONE_YET
 from rolecall.core.records import DeadLetter, LogLine, Metric, StatusChange
 from rolecall.runtime.directory import Directory
 from rolecall.runtime.elements import ElementSource
@@ -146,6 +147,13 @@ class World:
         """The statuses a role went through."""
         changes = [record for record in self.records if isinstance(record, StatusChange)]
         return [change.status for change in changes if change.role == id_]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_put_into_what_all_share() -> Iterator[None]:
+    """Fail a test after which the dictionary that stands for all empty ones is not empty."""
+    yield
+    assert not NONE_YET
 
 
 @pytest.fixture

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import Any, Final, Generic, Self, TypeVar, overload
 
-__all__ = ("OnUse",)
+__all__ = ("NONE_YET", "OnUse")
 
 T = TypeVar("T")
+
+NONE_YET: Final[dict[Any, Any]] = {}
+"""What an attribute is until something is put into it, where it is looked at too often for `OnUse`.
+
+Nothing is ever put into this one: whoever wants to, replaces it by a dictionary of its own.
+"""
 
 
 class OnUse(Generic[T]):

@@ -24,15 +24,15 @@ NATIVE = "node"
 class Directory:
     """The binding of role ids to the instances of this process."""
 
-    __slots__ = ("_bulk", "_gone_", "_instances", "_remotes_", "_selected_", "closing", "nodes")
+    __slots__ = ("_bulk", "_gone_", "_instances", "_remotes", "_selected_", "closing", "nodes")
 
-    _remotes = OnUse(dict[RoleId, "RemoteRole"])
     _gone = OnUse(dict[RoleId, RoleLost])
     _selected = OnUse(dict[str, tuple[RoleId, ...]])
 
     def __init__(self) -> None:
         self.nodes: dict[str, Node] = {}
         self._instances: dict[RoleId, RoleInstance] = {}
+        self._remotes: dict[RoleId, RemoteRole] = {}
         self._bulk = False
         self.closing = False
         """Set when all roles end together: nobody is told of the others any more."""

@@ -13,7 +13,7 @@ import anyio
 from rolecall.core.context import Handling
 from rolecall.core.errors import NotAllowed, RolecallError
 from rolecall.core.ids import RoleId
-from rolecall.core.on_use import OnUse
+from rolecall.core.on_use import NONE_YET
 from rolecall.runtime.buffers import Items
 from rolecall.runtime.calls import Invocation, Reports, portable
 from rolecall.runtime.dispatcher import Dispatcher
@@ -34,14 +34,13 @@ __all__ = ("Inbound",)
 class Inbound:
     """The requests of one peer that are under way here."""
 
-    __slots__ = ("_lines_", "_lost", "_network", "_peer", "_running_", "_sinks_")
-
-    _lines = OnUse(dict[tuple[str, str, str], InLine])
-    _running = OnUse(dict[int, Invocation])
-    _sinks = OnUse(dict[int, WireSink])
+    __slots__ = ("_lines", "_lost", "_network", "_peer", "_running", "_sinks")
 
     def __init__(self, network: Network, peer: str) -> None:
         self._network, self._peer = network, peer
+        self._lines: dict[tuple[str, str, str], InLine] = NONE_YET
+        self._running: dict[int, Invocation] = NONE_YET
+        self._sinks: dict[int, WireSink] = NONE_YET
         self._lost = False
 
     def lose(self) -> None:
@@ -130,6 +129,8 @@ class Inbound:
             invocation.items = _WireItems(frame.window, partial(self._item, frame.id, compress), when_room)
         elif frame.kind == "start":
             invocation.reports = _WireReports(partial(self._progress, frame.id, compress))
+        if self._running is NONE_YET:
+            self._running = {}
         self._running[frame.id] = invocation
         try:
             dispatcher.submit(invocation, promised=promised)
@@ -224,6 +225,8 @@ class Inbound:
         except RolecallError as error:
             self._send(f.Failed(frame.id, to_wire(error, f"{frame.to}.{frame.topic}")))
         else:
+            if self._sinks is NONE_YET:
+                self._sinks = {}
             self._sinks[frame.id] = sink
             self._send(f.Subscribed(frame.id))
 
@@ -244,6 +247,8 @@ class Inbound:
     def _line(self, caller: str, to: str, name: str) -> InLine:
         line = self._lines.get((caller, to, name))
         if line is None:
+            if self._lines is NONE_YET:
+                self._lines = {}
             line = self._lines[caller, to, name] = InLine()
         return line
 

@@ -30,7 +30,7 @@ from rolecall.core.errors import (
 from rolecall.core.groups import Group, Within
 from rolecall.core.ids import RoleId
 from rolecall.core.inboxes import Inbox
-from rolecall.core.on_use import OnUse
+from rolecall.core.on_use import NONE_YET, OnUse
 from rolecall.core.policies import MAILBOX_BYTES, MAILBOX_MESSAGES, ChannelOptions, EventOverflow
 from rolecall.core.randomness import generator
 from rolecall.core.records import Metric
@@ -90,15 +90,13 @@ class RoleInstance(RoleLife):
     """One life of a role on a node; implements `core.host.Host` for it."""
 
     __slots__ = (
-        "_inboxes_", "_late_", "_topics_", "declared", "dispatchers", "draws_", "hosting", "relations", "seed",
+        "_inboxes", "_late_", "_topics", "declared", "dispatchers", "draws_", "hosting", "relations", "seed",
         "started_", "watchers_",
     )  # fmt: skip
 
     started = OnUse(dict[Invocation, None])  # in order: they are ended in turn
     watchers = OnUse(dict[Taken[Any], None])
     draws = OnUse(dict[str, int])
-    _topics = OnUse(dict[str, OwnTopic[Any]])
-    _inboxes = OnUse(dict[str, OwnInbox[Any]])
     _late = OnUse(dict[str, dict[RoleId, Any]])
 
     def __init__(self, node: Node, hosting: Hosting) -> None:
@@ -109,6 +107,8 @@ class RoleInstance(RoleLife):
         self.dispatchers = _Dispatchers(self)
         self.role = self._construct()
         self.relations = Relations(self)
+        self._topics: dict[str, OwnTopic[Any]] = NONE_YET
+        self._inboxes: dict[str, OwnInbox[Any]] = NONE_YET
 
     def _construct(self) -> Role:
         cls = self.hosting.role_class
@@ -322,12 +322,16 @@ class RoleInstance(RoleLife):
     def topic(self, topic: Topic[Any]) -> OwnTopic[Any]:
         found = self._topics.get(topic.name)
         if found is None:
+            if self._topics is NONE_YET:
+                self._topics = {}
             found = self._topics[topic.name] = OwnTopic(self, topic)
         return found
 
     def inbox(self, inbox: Inbox[Any]) -> OwnInbox[Any]:
         found = self._inboxes.get(inbox.name)
         if found is None:
+            if self._inboxes is NONE_YET:
+                self._inboxes = {}
             found = self._inboxes[inbox.name] = OwnInbox(self, inbox)
         return found
 

@@ -10,7 +10,7 @@ import msgspec
 from rolecall.core.errors import RelationshipError, RolecallError, nearest
 from rolecall.core.groups import Group
 from rolecall.core.ids import RoleId
-from rolecall.core.on_use import OnUse
+from rolecall.core.on_use import NONE_YET, OnUse
 from rolecall.core.relationships import RelationshipDeclaration
 from rolecall.runtime.endpoints import RoleProxy
 from rolecall.runtime.listening import Listening
@@ -31,16 +31,16 @@ class Target(msgspec.Struct, frozen=True):
 class Relations:
     """The members of each relationship a role declares, kept up to date as roles come and go."""
 
-    __slots__ = ("_declared", "_groups_", "_instance", "_listening", "_members_", "_proxies_", "_waiting_")
+    __slots__ = ("_declared", "_groups", "_instance", "_listening", "_members", "_proxies", "_waiting_")
 
-    _members = OnUse(dict[str, tuple[RoleId, ...]])
-    _groups = OnUse(dict[str, Group[Any]])
-    _proxies = OnUse(dict[tuple[str, RoleId | None], Any])
     _waiting = OnUse(list[tuple[str, int, asyncio.Future[None]]])
 
     def __init__(self, instance: RoleInstance) -> None:
         self._instance = instance
         self._declared = instance.declared.relationships
+        self._members: dict[str, tuple[RoleId, ...]] = NONE_YET
+        self._groups: dict[str, Group[Any]] = NONE_YET
+        self._proxies: dict[tuple[str, RoleId | None], Any] = NONE_YET
         self._listening: Listening | None = None
 
     # ------------------------------------------------------------------------------------------ reading
@@ -49,14 +49,20 @@ class Relations:
         """Return the members of the relationship declared under `attribute`."""
         found = self._members.get(attribute)
         if found is None:
-            found = self._members[attribute] = self._resolve(self._declaration(attribute).name)
+            found = self._resolve(self._declaration(attribute).name)
+            if self._members is NONE_YET:
+                self._members = {}
+            self._members[attribute] = found
         return found
 
     def group(self, attribute: str) -> Group[Any]:
         """Return the members as a group."""
         found = self._groups.get(attribute)
         if found is None:
-            found = self._groups[attribute] = Group(self._instance, attribute, self.members(attribute))
+            found = Group(self._instance, attribute, self.members(attribute))
+            if self._groups is NONE_YET:
+                self._groups = {}
+            self._groups[attribute] = found
         return found
 
     def single(self, attribute: str) -> Any:
@@ -78,7 +84,10 @@ class Relations:
         found = self._proxies.get((attribute, role))
         if found is None:
             role_class = self._declaration(attribute).role_class
-            found = self._proxies[attribute, role] = RoleProxy(self._instance, role, role_class)
+            found = RoleProxy(self._instance, role, role_class)
+            if self._proxies is NONE_YET:
+                self._proxies = {}
+            self._proxies[attribute, role] = found
         return found
 
     def role_class(self, attribute: str) -> type:
@@ -121,8 +130,6 @@ class Relations:
 
     def refresh(self) -> None:
         """Look again who is a member, after roles came or went."""
-        if not self._declared:
-            return
         changed = False
         for attribute, before in list(self._members.items()):
             after = self._resolve(self._declared[attribute].name)

@@ -17,7 +17,7 @@ from rolecall.core.context import Handling, chain
 from rolecall.core.errors import DeadlineExceeded, NodeLost, RolecallError, RoleLost
 from rolecall.core.ids import RoleId
 from rolecall.core.inboxes import Inbox
-from rolecall.core.on_use import OnUse
+from rolecall.core.on_use import NONE_YET
 from rolecall.core.policies import ChannelOptions
 from rolecall.core.signatures import Signature
 from rolecall.core.topics import Topic
@@ -46,13 +46,12 @@ KINDS: Mapping[str, CallKind] = {"service": "call", "task": "start", "stream": "
 class RemoteRole:
     """A role that lives on another node."""
 
-    __slots__ = ("_boxes_", "_topics", "channels_", "home", "id", "listed", "lost", "network")
-
-    channels = OnUse(dict[tuple[type, str], "RemoteChannel"])
-    _boxes = OnUse(dict[str, RemoteBox])
+    __slots__ = ("_boxes", "_topics", "channels", "home", "id", "listed", "lost", "network")
 
     def __init__(self, network: Network, role: RoleId, home: str, *, listed: bool = True) -> None:
         self.network, self.id, self.home, self.listed = network, role, home, listed
+        self.channels: dict[tuple[type, str], RemoteChannel] = NONE_YET
+        self._boxes: dict[str, RemoteBox] = NONE_YET
         self._topics: tuple[RemoteTopic, ...] = ()  # few, and there may be many such roles
         self.lost: RoleLost | None = None
 
@@ -66,6 +65,8 @@ class RemoteRole:
         key = (owner, declared.name)
         found = self.channels.get(key)
         if found is None:
+            if self.channels is NONE_YET:
+                self.channels = {}
             found = self.channels[key] = RemoteChannel(self, owner, declared)
         return found
 
@@ -85,6 +86,8 @@ class RemoteRole:
     def box(self, inbox: Inbox[Any]) -> RemoteBox:
         """Return an inbox of the role."""
         if inbox.name not in self._boxes:
+            if self._boxes is NONE_YET:
+                self._boxes = {}
             self._boxes[inbox.name] = RemoteBox(self, inbox)
         return self._boxes[inbox.name]
 
