@@ -110,6 +110,13 @@ def test_the_command_line_chooses_seeds(run) -> None:  # type: ignore[no-untyped
     result.stdout.fnmatch_lines(["*test_marked?41? PASSED*"])
 
 
+@pytest.mark.parametrize("many", ["0", "-1"])
+def test_no_seeds_at_all_are_refused(run, many: str) -> None:  # type: ignore[no-untyped-def]
+    result = run(TIMES, "--sim-seeds", many)
+    assert result.ret != 0
+    result.stdout.fnmatch_lines([f"*{many} seeds are none*"])
+
+
 def test_a_wrong_marker_is_refused(run) -> None:  # type: ignore[no-untyped-def]
     source = "import pytest\n@pytest.mark.simulation(seed=3)\nasync def test_x():\n    pass\n"
     result = run(source)

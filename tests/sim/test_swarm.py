@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -74,3 +75,20 @@ def test_nodes_come_and_go() -> None:
         last_s[fault.node] = timed.at_s + (fault.for_s or 0.0)
     alone = churn(7, ["n5"], 1_000.0, rates)
     assert list(alone.faults) == [timed for timed in schedule.faults if timed.fault.nodes == ("n5",)]
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (
+            lambda: draw(1, ["server", "a"], 9.0, spare=["sever"]),
+            r"spare: there is no node 'sever'\. Did you mean 'server'",
+        ),
+        (lambda: draw(1, ["a"], 9.0, Swarm(kinds={"crush": 1.0})), r"no kind of fault 'crush'\. Did you mean 'crash'"),
+        (lambda: draw(1, ["a"], -9.0), r"they are to be drawn for -9\.0 s"),
+        (lambda: Churn(up_s=0.0, down_s=1.0), r"up_s=0\.0.*Give seconds above 0"),
+    ],
+)
+def test_a_draw_of_what_is_not_there(make: Callable[[], object], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        make()

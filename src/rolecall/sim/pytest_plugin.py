@@ -91,7 +91,10 @@ def _seeds(config: pytest.Config, mark: pytest.Mark) -> list[int]:
     one, many = config.getoption("--sim-seed"), config.getoption("--sim-seeds")
     if one is not None:
         return [one]
-    return list(range(many if many is not None else mark.kwargs.get("seeds", 1)))
+    count = many if many is not None else mark.kwargs.get("seeds", 1)
+    if count < 1:
+        raise pytest.UsageError(f"{count} seeds are none: a test would pass without having run. Give 1 or more.")
+    return list(range(count))
 
 
 class _Run:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
+from rolecall.core.errors import ConfigError
 from rolecall.sim.attempt import note
 from rolecall.sim.errors import Endless, Stuck
 from rolecall.sim.inline import Threads
@@ -49,6 +50,9 @@ def simulate(
         Endless: there is no end to what happens at one instant.
         NotSimulated: something asked for a thread, a socket, a subprocess or a signal.
     """
+    if threads not in get_args(Threads):
+        expected = " or ".join(map(repr, get_args(Threads)))
+        raise ConfigError("rc.simulate", f"threads is {threads!r}", hint=f"Give {expected}")
     run = partial(_run, main, seed, order, threads, instant_steps)
     if asyncio._get_running_loop() is None:
         return run()

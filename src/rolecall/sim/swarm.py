@@ -7,7 +7,7 @@ Regehr, ISSTA 2012): a run with all of them at once is always the same mixture, 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
@@ -78,9 +78,26 @@ def draw(
     *,
     spare: Iterable[str] = (),
 ) -> Schedule:
-    """Return what goes wrong in `duration_s` seconds; nodes to `spare` never crash, stand still or are alone."""
+    """Return what goes wrong in `duration_s` seconds; nodes to `spare` never crash, stand still or are alone.
+
+    Raises:
+        ConfigError: there is no such profile, kind of fault, or node to spare.
+    """
     profile = swarm_named(swarm) if isinstance(swarm, str) else swarm
-    return Schedule(tuple(_Draw(seed, nodes, duration_s, profile, set(spare)).faults()))
+    spared = list(spare)
+    _require("spare", spared, "node", nodes)
+    _require("Swarm.kinds", profile.kinds, "kind of fault", _MAKERS)
+    if not duration_s > 0:
+        raise ConfigError("faults", f"they are to be drawn for {duration_s} s", hint="Give seconds above 0")
+    return Schedule(tuple(_Draw(seed, nodes, duration_s, profile, set(spared)).faults()))
+
+
+def _require(where: str, names: Iterable[str], what: str, known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                where, f"there is no {what} {name!r}.{nearest(name, known)}", hint=f"Choose of {', '.join(known)}"
+            )
 
 
 class _Draw:
@@ -180,6 +197,10 @@ class Churn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     down_s: float
     state: float = 0.5
     """How many of those that come back have kept their state."""
+
+    def __post_init__(self) -> None:
+        if not (self.up_s > 0 and self.down_s > 0 and 0 <= self.state <= 1):
+            raise ConfigError("Churn", f"found {self}", hint="Give seconds above 0, and a share as `state`")
 
 
 def churn(seed: int, nodes: Iterable[str], duration_s: float, rates: Churn) -> Schedule:
