@@ -406,4 +406,4 @@ def test_a_context_of_a_node_is_fresh_each_time() -> None:
 
 def test_a_way_of_doing_threads_that_there_is_not() -> None:
     with pytest.raises(ConfigError, match=r"threads is 'real'\. Give 'refuse' or 'inline'"):
-        simulate(lambda: asyncio.sleep(1), threads="real")  # type: ignore[arg-type]
+        rc.simulate(lambda: asyncio.sleep(1), threads="real")  # type: ignore[arg-type]
