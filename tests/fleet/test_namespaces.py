@@ -92,7 +92,7 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 def test_the_example_on_three_machines_over_tls_ends_with_the_digest_of_one_process(
     tmp_path: Path, example_digest: str
 ) -> None:
@@ -113,7 +113,7 @@ def test_the_example_on_three_machines_over_tls_ends_with_the_digest_of_one_proc
             assert all(one["address"].startswith(f"{machine.address}:") and one["tls"] for one in there)
         options = ("--engine", "nodes", "--listen", at, "--certs", str(certs), "--runs-dir", str(tmp_path))
         run = conductor.start("run", str(EXAMPLE), "--seed", "7", *options, log=tmp_path / "run.log")
-        out, _ = run.communicate(timeout=100)
+        out, _ = run.communicate(timeout=200)
     last = json.loads(out.splitlines()[-1])
     assert last.get("status") == "ok", (out, (tmp_path / "run.log").read_text())
     assert last["digest"] == example_digest

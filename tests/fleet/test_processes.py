@@ -111,7 +111,7 @@ def test_checked_runs_are_checked_on_every_node() -> None:
     assert run.history.digest == rc.run_sync(toy(), checked=True).digest
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 def test_the_example_with_torch_ends_with_the_digest_of_one_process(example_digest: str) -> None:
     app = HERE.parents[1] / "examples" / "fedavg" / "app.yaml"
     assert rc.run_sync(app, engine="processes", seed=7).digest == example_digest
