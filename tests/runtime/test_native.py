@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
 import pytest
 
 import rolecall as rc
+from rolecall.core.records import Audited
 from rolecall.runtime.native import Native, Related, RoleStatus
 
 
@@ -20,6 +22,11 @@ class Patient(rc.Role):
     @rc.service
     async def echo(self, number: int) -> int:
         return number
+
+    @rc.stream
+    async def up_to(self, last: int) -> AsyncIterator[int]:
+        for number in range(last):
+            yield number
 
     @rc.service
     async def pause_myself(self) -> None:
@@ -255,7 +262,7 @@ async def test_what_is_done_and_denied_is_audited(world) -> None:
     async with managed(world) as w:
         patient, boss = await opened(w)
         seen: list[Any] = []
-        w.nodes["b"].audit = lambda event, **what: seen.append((event, what["who"], what.get("role")))
+        w.nodes["b"].auditor = lambda event, **what: seen.append((event, what["who"], what.get("role")))
         await boss.native("b").pause(patient.id)
         await boss.native("b").resume(patient.id)
         with pytest.raises(rc.NotAllowed):
@@ -265,6 +272,30 @@ async def test_what_is_done_and_denied_is_audited(world) -> None:
             ("pause", "a/boss", patient.id), ("resume", "a/boss", patient.id),
             ("deny", patient.id, None), ("stop", "a/boss", patient.id),
         ]  # fmt: skip
+
+
+async def test_without_a_log_of_its_own_a_node_tells_its_observers(world) -> None:
+    async with managed(world) as w:
+        patient, boss = await opened(w)
+        seen: list[Any] = []
+        w.nodes["b"].observers.append(lambda record: seen.append(record) if isinstance(record, Audited) else None)
+        await boss.native("b").relate("friends", ["b/t*"], patient.id)
+        [record] = seen
+        assert (record.node, record.what) == ("b", "relate")
+        who = {"who": "a/boss", "role": "b/patient", "relationship": "friends", "targets": ["b/t*"]}
+        assert record.facts == who and type(record.facts["who"]) is str
+        with pytest.raises(rc.RelationshipError, match=r"b/x cannot be removed from what it names: b/t\*"):
+            await boss.native("b").relate("friends", ["b/x"], patient.id, how="remove")
+
+
+async def test_any_channel_is_read_through_the_node(world) -> None:
+    async with managed(world) as w:
+        patient, boss = await opened(w)
+        read = boss.native("b").read
+        assert [item async for item in read(patient.id, "up_to", {"last": 3})] == [0, 1, 2]
+        assert [item async for item in read(patient.id, "echo", {"number": 3})] == [3]
+        with pytest.raises(rc.WrongArgument, match="'last' is missing"):
+            _ = [item async for item in read(patient.id, "up_to", {})]
 
 
 # ------------------------------------------------------------------------------------------------- of oneself
