@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -128,3 +128,22 @@ async def test_a_partition_that_heals_holds_nobody_up_for_good(sim_seed: int, mo
         sim.at(0.01).partition(["node1", "node2"], ["node3", "node4"], for_s=1.0)
         history = await sim.finished()
     assert set(rounds(history).values()) == {20}
+
+
+@pytest.mark.parametrize(
+    ("build", "problem"),
+    [
+        (lambda: dpsgd.app(MODEL, shares(3), topology="ring", local_steps=0), "DPSGDNode: local_steps is 0"),
+        (lambda: ring_allreduce.app(MODEL, shares(3), test_every=0), "test_every is 0"),
+        (lambda: gossip.app(MODEL, shares(3), topology="ring", fanout=0), "PushAggregator: fanout is 0"),
+        (lambda: wagma.app(MODEL, shares(3), tau=0), "WAGMAWorker: tau is 0"),
+        (lambda: etree.app(MODEL, shares(3), steps=(0,)), "Cluster: steps is 0"),
+        (lambda: etree.app(MODEL, shares(3), clusters=(2,), steps=(2, 2)), r"steps=\(2, 2\) of clusters=\(2,\)"),
+        (lambda: etree.app(MODEL, shares(5), clusters=(4, 2)), r"steps=\(2,\) of clusters=\(4, 2\)"),
+        (lambda: etree.app(MODEL, shares(3), clusters=(4,)), r"clusters=\(4,\) of 3 nodes"),
+        (lambda: gossip.app(MODEL, "digits", nodes=0), "clients is 0"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused_by_name(build: Callable[[], rc.App], problem: str) -> None:
+    with pytest.raises(rc.RolecallError, match=problem):
+        rc.run_sync(build(), engine="sim")

@@ -167,6 +167,8 @@ def app(
     """
     shares, tested = client_data(data, partition, nodes), test_element(data, test)
     organized, top = organize_every is not None, len(clusters) + 1
+    if len(steps) != len(clusters):
+        raise ConfigError("etree", f"steps={(*steps,)} of clusters={(*clusters,)}", hint="Give each layer its steps")
     if relocate and (not organized or top != 2):
         raise ConfigError("etree", "relocate=True", hint="It needs organize_every and a tree of two levels")
     coordinator = rc.RoleSpec(
@@ -211,6 +213,8 @@ def tree(nodes: int, clusters: Sequence[int]) -> list[tuple[str, int, list[str]]
 
     Each layer is cut into as many parts as it has clusters; an aggregator lives on the first node of its part.
     """
+    if list(clusters) != sorted(clusters, reverse=True) or not all(1 <= count <= nodes for count in clusters):
+        raise ConfigError("etree", f"clusters={(*clusters,)} of {nodes} nodes", hint="Layers become smaller upwards")
     found: list[tuple[str, int, list[str]]] = []
     below = [(f"node{number}", "leaf") for number in range(1, nodes + 1)]
     for layer, count in enumerate((*clusters, 1), 1):

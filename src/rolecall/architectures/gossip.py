@@ -15,6 +15,7 @@ import msgspec
 
 import rolecall as rc
 from rolecall.architectures.peer import Common, Peer, PeerState, alike, neighbours, peers_app
+from rolecall.architectures.settings import at_least_one
 from rolecall.architectures.workloads import AnyModel
 from rolecall.core.tensors import Tensors
 from rolecall.learn import Dataset
@@ -40,6 +41,7 @@ class PushAggregator(rc.Role):
     neighbours: rc.Group[PushAggregator] = rc.many()
 
     def __init__(self, fanout: int = 1, patience_s: float = 5.0) -> None:
+        at_least_one("PushAggregator", fanout=fanout)
         self.fanout, self.patience_s = fanout, patience_s
         self.kept = dict[rc.RoleId, Aged]()
 

@@ -11,6 +11,7 @@ import msgspec
 
 import rolecall as rc
 from rolecall.architectures.roles import Rounds, Tester, Worker
+from rolecall.architectures.settings import at_least_one
 from rolecall.architectures.workloads import AnyModel, client_data, model_element, test_element
 from rolecall.core.errors import CallerError
 from rolecall.core.tensors import Tensors
@@ -41,6 +42,7 @@ class Replica(Rounds, Worker):
     def __init__(
         self, rounds: int = 100, local_steps: int = 1, batch_size: int = 32, lr: float = 0.1, test_every: int = 10
     ) -> None:
+        at_least_one(type(self).__name__, local_steps=local_steps, batch_size=batch_size, test_every=test_every)
         self.rounds, self.local_steps, self.test_every = rounds, local_steps, test_every
         self.batch_size, self.lr = batch_size, lr
         self.unreported: list[tuple[int, float]] = []  # samples and loss of each step since the last report

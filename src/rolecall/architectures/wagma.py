@@ -21,6 +21,7 @@ import rolecall as rc
 from rolecall.architectures.allreduce import AllReduceAggregator
 from rolecall.architectures.butterfly_allreduce import ButterflyAllReduce
 from rolecall.architectures.peer import Common, Peer, alike, peers_app
+from rolecall.architectures.settings import at_least_one
 from rolecall.architectures.workloads import AnyModel
 from rolecall.core.errors import ConfigError
 from rolecall.core.tensors import Tensors
@@ -115,6 +116,7 @@ class WAGMAWorker(Peer):
         tau: int = 10,
     ) -> None:
         super().__init__(rounds, local_steps, batch_size, lr, test_every)
+        at_least_one("WAGMAWorker", tau=tau)
         self.tau = tau
 
     async def setup(self) -> None:

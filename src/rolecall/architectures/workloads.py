@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import rolecall as rc
+from rolecall.architectures.settings import at_least_one
 from rolecall.core.errors import ConfigError
 from rolecall.learn import Dataset, Model, TorchModel, shard, test_set
 
@@ -56,7 +57,8 @@ def client_data(data: str | Dataset | Sequence[Dataset], partition: str, clients
         if clients is not None and clients != len(data):
             raise ConfigError("data", f"found {len(data)} data sets for {clients} clients", hint="Give one for each")
         return [rc.ElementSpec(value=part) for part in data]
-    count = clients or 10
+    count = 10 if clients is None else clients
+    at_least_one("data", clients=count)
     shared = {"dataset": data, "partition": partition, "of": count}
     return [rc.ElementSpec(factory=shard, options={**shared, "index": index}) for index in range(count)]
 

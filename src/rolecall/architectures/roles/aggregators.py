@@ -8,6 +8,7 @@ import msgspec
 
 import rolecall as rc
 from rolecall.architectures.roles.learners import Learner
+from rolecall.architectures.settings import at_least_one
 from rolecall.core.tensors import Tensors
 from rolecall.learn import (
     Gradient,
@@ -98,6 +99,7 @@ class LayeredCollectiveAggregator(Merging, Learner):
         deadline_s: float | None = None,
         bad: OnBad = "fail",
     ) -> None:
+        at_least_one(type(self).__name__, steps=steps)
         self.steps, self.layer, self.quorum, self.deadline_s, self.bad = steps, layer, quorum, deadline_s, bad
 
     @rc.task
