@@ -1,6 +1,6 @@
-"""The project's sessions: `demo`, `tests`, `lint`, `types`, `soak`, `loops` and `bench`.
+"""The project's sessions: `demo`, `tests`, `lint`, `types`, `soak`, `loops`, `compiled` and `bench`.
 
-All but `bench` share one environment (`.nox/rolecall-3.11` under Python 3.11), since torch takes most of a
+All but the last two share one environment (`.nox/rolecall-3.11` under Python 3.11), since torch takes most of a
 minute to install. It is made for the Python that runs nox, brought up to date when `pyproject.toml` or
 `constraints.txt` changes, and can be deleted at any time.
 """
@@ -19,6 +19,7 @@ nox.options.sessions = ["tests"]
 nox.options.default_venv_backend = "none"
 
 ROOT = Path(__file__).parent
+COMPILE = "ROLECALL_COMPILE"
 PEERS = ("xoscar", "roleml-ai[grpc]")
 BENCHMARKS = {
     "local": "benchmarks/local_messaging.py",
@@ -37,14 +38,14 @@ class Environment:
         self.path = Path(session.cache_dir).parent / "{}-{}.{}".format(name, *sys.version_info)
         self.bin = self.path / ("Scripts" if sys.platform == "win32" else "bin")
 
-    def install(self, *requirements: str, pins: str = "constraints.txt") -> Environment:
+    def install(self, *requirements: str, pins: str = "constraints.txt", **env: str) -> Environment:
         """Install what is asked for, unless it was installed from the same files before."""
         of_files = digest(*((ROOT / name).read_bytes() for name in ("pyproject.toml", pins)))
-        of_requirements = digest(repr(requirements).encode())
+        of_requirements = digest(repr(requirements).encode(), *((of_sources(),) if COMPILE in env else ()))
         stamp = self.path / f"installed-{of_files}-{of_requirements}"
         if not stamp.exists():
             self._create()
-            self.run("python", "-m", "pip", "install", "-q", "-c", pins, *requirements)
+            self.run("python", "-m", "pip", "install", "-q", "-c", pins, *requirements, **env)
             for older in set(self.path.glob("installed-*")) - set(self.path.glob(f"installed-{of_files}-*")):
                 older.unlink()
             stamp.touch()
@@ -64,6 +65,11 @@ class Environment:
 def digest(*contents: bytes) -> str:
     """Return a short digest."""
     return hashlib.blake2b(b"\0".join(contents), digest_size=6).hexdigest()
+
+
+def of_sources() -> bytes:
+    """Return a digest of what is compiled."""
+    return digest(*(path.read_bytes() for path in sorted((ROOT / "src").rglob("*.py")))).encode()
 
 
 def users(session: nox.Session) -> Environment:
@@ -118,14 +124,25 @@ def loops(session: nox.Session) -> None:
 
 
 @nox.session
+def compiled(session: nox.Session) -> None:
+    """Run the tests of what can be compiled on a compiled package, as wheels have it; see `hatch_build.py`."""
+    places = ("tests/wire", "tests/faults", "tests/runtime", "tests/sim", "tests/contract")
+    environment = Environment(session, "compiled").install(".[all,dev]", **{COMPILE: "1"})
+    environment.run("python", "-m", "pytest", *places, *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure rolecall beside RoleML, xoscar and bare transports; `nox -s bench -- remote --quick` for a look.
 
-    `local` (messages within a node), `remote` (between processes), `beside` (small calls beside a tensor) and `rounds`
-    (what federated averaging costs beside the training) name what to measure; the default is all.
+    `local` (messages within a node), `remote` (between processes), `beside` (small calls beside a tensor), `rounds`
+    (what federated averaging costs beside the training) and `scale` (how many simulated nodes) name what to measure;
+    the default is all. Measured is a compiled package; with ROLECALL_COMPILE=0, the sources as they are.
     """
     environment = Environment(session, "bench")
-    environment.install("--editable", ".[torch]", *PEERS, pins="benchmarks/constraints.txt")
+    rolecall = ["--editable", ".[torch]"] if os.environ.get(COMPILE) == "0" else [".[torch]"]
+    compile_it = {} if os.environ.get(COMPILE) == "0" else {COMPILE: "1"}
+    environment.install(*rolecall, *PEERS, pins="benchmarks/constraints.txt", **compile_it)
     wanted = [name for name in BENCHMARKS if name in session.posargs] or list(BENCHMARKS)
     options = [argument for argument in session.posargs if argument not in BENCHMARKS]
     for name in wanted:

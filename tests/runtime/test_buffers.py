@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from rolecall.core.errors import RoleLost
 from rolecall.core.ids import RoleId
-from rolecall.runtime.buffers import Buffer, Items, admitted
+from rolecall.runtime.buffers import Buffer, admitted
 
 SOURCES = [RoleId("a/x"), RoleId("a/y"), RoleId("a/z")]
 sources = st.sampled_from(SOURCES)
@@ -111,21 +111,3 @@ async def test_closing_fails_those_who_wait_for_room() -> None:
         await admitted([wait for wait in waits if wait is not None])
     for wait in waits[1:]:
         assert wait is not None and isinstance(wait.future.exception(), RoleLost)
-
-
-async def test_a_writer_stays_within_its_window() -> None:
-    items: Items[int] = Items(2)
-
-    async def write() -> None:
-        for number in range(5):
-            await items.write(number)
-        items.close()
-
-    writer = asyncio.create_task(write())
-    await asyncio.sleep(0)
-    assert len(items.waiting) == 2
-    read = [await items.read() for _ in range(5)]
-    assert read == [0, 1, 2, 3, 4]
-    with pytest.raises(StopAsyncIteration):
-        await items.read()
-    await writer

@@ -1,9 +1,8 @@
-"""What waits to be taken: the messages of an inbox, the events of a subscription, the items of a stream."""
+"""What waits to be taken: the messages of an inbox, the events of a subscription."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
 from typing import Generic, TypeAlias, TypeVar
@@ -12,7 +11,7 @@ from rolecall.core.errors import RolecallError, RoleLost
 from rolecall.core.ids import RoleId
 from rolecall.core.policies import MAILBOX_BYTES, EventOverflow
 
-__all__ = ("Admission", "Buffer", "Distant", "Items", "admitted")
+__all__ = ("Admission", "Buffer", "Distant", "admitted")
 
 M = TypeVar("M")
 Wanted: TypeAlias = tuple[Hashable, RoleId | None]
@@ -346,51 +345,3 @@ class Buffer(Generic[M]):
         self._parked.clear()
         while self._distant:  # they come, and are told what happened
             self._promise(self._distant.pop(0))
-
-
-class Items(Generic[M]):
-    """The items of a stream between its writer and its reader, at most `window` of them."""
-
-    def __init__(self, window: int) -> None:
-        self.window = window
-        self.waiting: deque[M] = deque()
-        self.closed = False
-        self.on_read: Callable[[], None] | None = None
-        self._news: asyncio.Future[None] | None = None
-        self._room: asyncio.Future[None] | None = None
-
-    def arrived(self, item: M) -> None:
-        """Add an item that came from another node, whose writer keeps to the window."""
-        self.waiting.append(item)
-        _resolve(self._news)
-
-    async def write(self, item: M) -> None:
-        """Add an item, waiting while the reader is a window behind."""
-        while len(self.waiting) >= self.window:
-            self._room = asyncio.get_running_loop().create_future()
-            await self._room
-        self.waiting.append(item)
-        _resolve(self._news)
-
-    async def read(self) -> M:
-        """Return the next item; raise `StopAsyncIteration` after the last."""
-        while not self.waiting:
-            if self.closed:
-                raise StopAsyncIteration
-            self._news = asyncio.get_running_loop().create_future()
-            await self._news
-        item = self.waiting.popleft()
-        _resolve(self._room)
-        if self.on_read is not None:
-            self.on_read()
-        return item
-
-    def close(self) -> None:
-        """Say that no more will come."""
-        self.closed = True
-        _resolve(self._news)
-
-
-def _resolve(future: asyncio.Future[None] | None) -> None:
-    if future is not None and not future.done():
-        future.set_result(None)

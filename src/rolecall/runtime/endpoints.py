@@ -27,7 +27,7 @@ from rolecall.core.ids import RoleId
 from rolecall.core.inboxes import Inbox
 from rolecall.core.policies import EventOverflow
 from rolecall.core.topics import Topic
-from rolecall.runtime.buffers import Items
+from rolecall.runtime.items import Items
 from rolecall.runtime.calls import Invocation, Reports, outlive, stopped
 
 if TYPE_CHECKING:

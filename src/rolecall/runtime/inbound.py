@@ -14,7 +14,7 @@ from rolecall.core.context import Handling
 from rolecall.core.errors import NotAllowed, RolecallError
 from rolecall.core.ids import RoleId
 from rolecall.core.on_use import NONE_YET
-from rolecall.runtime.buffers import Items
+from rolecall.runtime.items import Items
 from rolecall.runtime.calls import Invocation, Reports, portable
 from rolecall.runtime.dispatcher import Dispatcher
 from rolecall.runtime.lines import InLine
