@@ -27,8 +27,8 @@ from rolecall.core.ids import RoleId
 from rolecall.core.inboxes import Inbox
 from rolecall.core.policies import EventOverflow
 from rolecall.core.topics import Topic
-from rolecall.runtime.items import Items
 from rolecall.runtime.calls import Invocation, Reports, outlive, stopped
+from rolecall.runtime.items import Items
 
 if TYPE_CHECKING:
     from rolecall.runtime.calls import Port

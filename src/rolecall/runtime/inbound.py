@@ -14,9 +14,9 @@ from rolecall.core.context import Handling
 from rolecall.core.errors import NotAllowed, RolecallError
 from rolecall.core.ids import RoleId
 from rolecall.core.on_use import NONE_YET
-from rolecall.runtime.items import Items
 from rolecall.runtime.calls import Invocation, Reports, portable
 from rolecall.runtime.dispatcher import Dispatcher
+from rolecall.runtime.items import Items
 from rolecall.runtime.lines import InLine
 from rolecall.runtime.remote import DistantHandling
 from rolecall.runtime.remote_topics import WireSink
