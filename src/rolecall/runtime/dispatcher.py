@@ -11,7 +11,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
 
@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = ("Dispatcher", "Worker")
 
+T = TypeVar("T")
+
 IDLE_WORKERS = 8
-_QUEUES = frozenset(("taken", "mailbox", "parked", "idle", "_room_wanted"))
+_NONE_YET: Final[deque[Any]] = deque()
+"""What each queue of a channel is until it has something: most channels of most roles never have a message."""
 
 
 class Dispatcher:
@@ -45,12 +48,6 @@ class Dispatcher:
         "where", "workers",
     )  # fmt: skip
 
-    taken: deque[Invocation]
-    mailbox: deque[Invocation]
-    parked: deque[Invocation]
-    idle: deque[Worker]
-    _room_wanted: deque[tuple[int, Callable[[], bool]]]
-
     def __init__(
         self,
         instance: RoleInstance,
@@ -64,8 +61,13 @@ class Dispatcher:
         self.where = f"{instance.id}.{name}"
         channel = instance.declared.channels.get(name) if kind != "event" else None
         self.signature = channel.signature(instance.declared.role_class) if channel is not None else ANYTHING
+        self.taken: deque[Invocation] = _NONE_YET
+        self.mailbox: deque[Invocation] = _NONE_YET
         self.mailbox_bytes = 0
+        self.parked: deque[Invocation] = _NONE_YET
+        self._room_wanted: deque[tuple[int, Callable[[], bool]]] = _NONE_YET
         self.workers: list[Worker] = []
+        self.idle: deque[Worker] = _NONE_YET
         self.closed = False
         self.fresh = True
         """Whether there never has been a message."""
@@ -74,14 +76,6 @@ class Dispatcher:
         self._promised = 0
         self._promised_bytes = 0
         self._distant_turn = True
-
-    def __getattr__(self, name: str) -> deque[Any]:
-        """Make a queue when it is first looked at: most channels of most roles never have a message."""
-        if name not in _QUEUES:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
-        made: deque[Any] = deque()
-        setattr(self, name, made)
-        return made
 
     @property
     def running(self) -> list[Invocation]:
@@ -132,7 +126,7 @@ class Dispatcher:
         The room is kept until `redeem`, so that senders here and elsewhere take turns. Where the function returns
         False there is nobody to promise anything to any more.
         """
-        self._room_wanted.append((size, promise))
+        self._room_wanted = _added(self._room_wanted, (size, promise))
 
     def redeem(self, size: int) -> None:
         """End a promise: what was promised room is here, or will not come; to be followed by `make_way`."""
@@ -153,7 +147,7 @@ class Dispatcher:
 
     def _admit(self, invocation: Invocation) -> None:
         invocation.state = WAITING
-        self.mailbox.append(invocation)
+        self.mailbox = _added(self.mailbox, invocation)
         self.mailbox_bytes += invocation.bytes
         if invocation.admission is not None and not invocation.admission.done():
             invocation.admission.set_result(True)
@@ -165,7 +159,7 @@ class Dispatcher:
         if policy == "wait":
             invocation.state = PARKED
             invocation.admission = asyncio.get_running_loop().create_future()
-            self.parked.append(invocation)
+            self.parked = _added(self.parked, invocation)
             return
         while not self._has_room(invocation):
             self._pop().fail(Superseded(self.where, policy))
@@ -222,7 +216,7 @@ class Dispatcher:
 
     def put_back(self, invocation: Invocation) -> None:
         """Return a message that was interrupted at a safe point to the head of the mailbox."""
-        self.mailbox.appendleft(invocation)
+        self.mailbox = deque((invocation, *self.mailbox))
         self.mailbox_bytes += invocation.bytes
         invocation.put_back()
 
@@ -239,13 +233,13 @@ class Dispatcher:
 
     def _hand_over(self, invocation: Invocation, worker: Worker) -> None:
         invocation.state = TAKEN
-        self.taken.append(invocation)
+        self.taken = _added(self.taken, invocation)
         worker.wake()
 
     def _release(self, worker: Worker) -> None:
         """Let a worker rest; or leave, when it never began."""
         if worker.began:
-            self.idle.append(worker)
+            self.rest(worker)
         else:
             self.workers.remove(worker)
 
@@ -259,6 +253,10 @@ class Dispatcher:
         self.parked.clear()
         while self._room_wanted:  # they come, and are told what happened
             self._room_wanted.popleft()[1]()
+
+    def rest(self, worker: Worker) -> None:
+        """Have a worker wait for the next message."""
+        self.idle = _added(self.idle, worker)
 
     def _free_worker(self) -> Worker | None:
         if self.idle:
@@ -293,6 +291,14 @@ class Dispatcher:
                 if promise():
                     self._promised += 1
                     self._promised_bytes += size
+
+
+def _added(queue: deque[T], item: T) -> deque[T]:
+    """Return a queue with an item at its end: a new one, where there was none yet."""
+    if queue is _NONE_YET:
+        return deque((item,))
+    queue.append(item)
+    return queue
 
 
 class Worker:
@@ -349,7 +355,7 @@ class Worker:
 
     async def _rest(self) -> None:
         self._alarm = self.dispatcher.instance.node.loop.create_future()
-        self.dispatcher.idle.append(self)
+        self.dispatcher.rest(self)
         await self._alarm
 
     async def _handle(self, invocation: Invocation) -> None:

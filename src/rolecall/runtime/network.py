@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rolecall.core.errors import NodeLost, RoleLost
 from rolecall.core.ids import RoleId
-from rolecall.core.on_use import OnUse
+from rolecall.core.on_use import NONE_YET
 from rolecall.runtime.inbound import Inbound
 from rolecall.runtime.remote import RemoteRole
 from rolecall.wire import Segment, encode
@@ -74,12 +74,9 @@ class Network:
     """
 
     __slots__ = (
-        "_asked", "_bound_wanted_", "_inbound", "_last", "_links", "_numbers", "_reach", "_subscribing_", "_unlinked",
+        "_asked", "_bound_wanted", "_inbound", "_last", "_links", "_numbers", "_reach", "_subscribing", "_unlinked",
         "node", "roles", "sent_bytes", "sent_messages",
     )  # fmt: skip
-
-    _bound_wanted = OnUse(dict[RoleId, dict["Invocation", Callable[[RemoteRole], None]]])
-    _subscribing = OnUse(dict[int, asyncio.Future[None]])
 
     def __init__(self, node: Node, reach: Callable[[str], bool] = lambda peer: False) -> None:
         self.node, self._reach = node, reach
@@ -92,6 +89,8 @@ class Network:
         self._inbound: dict[str, Inbound] = {}
         self._unlinked: dict[str, _Waiting] = {}
         self._asked: dict[int, tuple[Any, str]] = {}
+        self._bound_wanted: dict[RoleId, dict[Invocation, Callable[[RemoteRole], None]]] = NONE_YET
+        self._subscribing: dict[int, asyncio.Future[None]] = NONE_YET
         self._numbers = itertools.count(1)
         self._last: tuple[Any, list[Segment]] | None = None
 
@@ -106,6 +105,8 @@ class Network:
 
     def when_bound(self, role: RoleId, message: Invocation, go_on: Callable[[RemoteRole], None]) -> None:
         """Call a function once with the role, when it is there again: a message waits for it."""
+        if self._bound_wanted is NONE_YET:
+            self._bound_wanted = {}
         self._bound_wanted.setdefault(role, {})[message] = go_on
 
     def not_bound(self, role: RoleId, message: Invocation) -> None:
@@ -225,13 +226,15 @@ class Network:
 
     def subscribing(self, number: int) -> None:
         """Take note that a subscription has been asked for."""
+        if self._subscribing is NONE_YET:
+            self._subscribing = {}
         self._subscribing[number] = asyncio.get_running_loop().create_future()
 
     def settled(self, number: int) -> None:
         """Take note that a subscription has been answered, or will not be."""
         asked = self._subscribing.pop(number, None)
         if not self._subscribing:
-            self._subscribing.clear()
+            self._subscribing = NONE_YET
         if asked is not None:
             asked.set_result(None)
 
