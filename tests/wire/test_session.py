@@ -819,10 +819,13 @@ def test_fuzz(data: st.DataObject) -> None:
     session = Session(SessionLimits(wire=Limits(message_bytes=50_000)))
     session.connected(Acks())
     hit = data.draw(st.integers(0, len(VALID) - 1))
+    chunks = [
+        mutate(data, chunk) if at == hit or not data.draw(st.integers(0, 6)) else chunk
+        for at, chunk in enumerate(VALID)
+    ]
     tracemalloc.start()
     try:
-        for at, chunk in enumerate(VALID):
-            sent = mutate(data, chunk) if at == hit or not data.draw(st.integers(0, 6)) else chunk
+        for sent in chunks:
             try:
                 session.receive([memoryview(segment) for segment in sent])
             except Malformed:
