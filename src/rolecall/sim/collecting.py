@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 from typing import Final
 
+from rolecall.sim.huge_pages import HugePages
+
 __all__ = ("Collector",)
 
 _STEPS: Final = (20_000, 400_000, 8_000_000)
@@ -16,6 +18,7 @@ class Collector:
 
     def __init__(self) -> None:
         self._next = list(_STEPS)
+        self._pages = HugePages()
         self.due = self._next[0]
         """After how many steps there is something to collect."""
 
@@ -25,6 +28,8 @@ class Collector:
             return
         due = max(generation for generation, at in enumerate(self._next) if steps >= at)
         gc.collect(due)
+        if due:
+            self._pages.settle()
         for generation in range(due + 1):
             self._next[generation] = steps + _STEPS[generation]
         self.due = self._next[0]
