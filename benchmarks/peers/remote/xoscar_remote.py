@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, ClassVar
+import os
+from pathlib import Path
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from harness import IN_FLIGHT, LARGE_VALUES, SUBSCRIBERS, TENSOR_VALUES, time_rounds_async
+
+BENCHMARKS: Final = Path(__file__).parents[2]
 
 
 class XoscarRemotePeer:
@@ -37,6 +41,9 @@ class XoscarRemotePeer:
         import xoscar as xo
         from peers.remote.xoscar_actors import Subscriber, Worker
 
+        # its processes are interpreters of their own, which import the actors by name
+        path = [str(BENCHMARKS), *filter(None, [os.environ.get("PYTHONPATH")])]
+        os.environ["PYTHONPATH"] = os.pathsep.join(path)
         self._pool = await xo.create_actor_pool("127.0.0.1", n_process=1 + SUBSCRIBERS)
         places = list(self._pool.sub_processes)
         assert len(places) == 1 + SUBSCRIBERS
