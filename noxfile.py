@@ -41,7 +41,7 @@ class Environment:
     def install(self, *requirements: str, pins: str = "constraints.txt", **env: str) -> Environment:
         """Install what is asked for, unless it was installed from the same files before."""
         of_files = digest(*((ROOT / name).read_bytes() for name in ("pyproject.toml", pins)))
-        of_requirements = digest(repr(requirements).encode(), *((of_sources(),) if COMPILE in env else ()))
+        of_requirements = digest(repr(requirements).encode(), *(compiled_sources() if COMPILE in env else ()))
         stamp = self.path / f"installed-{of_files}-{of_requirements}"
         if not stamp.exists():
             self._create()
@@ -67,9 +67,9 @@ def digest(*contents: bytes) -> str:
     return hashlib.blake2b(b"\0".join(contents), digest_size=6).hexdigest()
 
 
-def of_sources() -> bytes:
-    """Return a digest of what is compiled."""
-    return digest(*(path.read_bytes() for path in sorted((ROOT / "src").rglob("*.py")))).encode()
+def compiled_sources() -> list[bytes]:
+    """Return what a compiled package is made from."""
+    return [path.read_bytes() for path in [ROOT / "hatch_build.py", *sorted((ROOT / "src").rglob("*.py"))]]
 
 
 def users(session: nox.Session) -> Environment:
@@ -140,9 +140,10 @@ def bench(session: nox.Session) -> None:
     the default is all. Measured is a compiled package; with ROLECALL_COMPILE=0, the sources as they are.
     """
     environment = Environment(session, "bench")
-    rolecall = ["--editable", ".[torch]"] if os.environ.get(COMPILE) == "0" else [".[torch]"]
-    compile_it = {} if os.environ.get(COMPILE) == "0" else {COMPILE: "1"}
-    environment.install(*rolecall, *PEERS, pins="benchmarks/constraints.txt", **compile_it)
+    if os.environ.get(COMPILE) == "0":
+        environment.install("--editable", ".[torch]", *PEERS, pins="benchmarks/constraints.txt")
+    else:
+        environment.install(".[torch]", *PEERS, pins="benchmarks/constraints.txt", **{COMPILE: "1"})
     wanted = [name for name in BENCHMARKS if name in session.posargs] or list(BENCHMARKS)
     options = [argument for argument in session.posargs if argument not in BENCHMARKS]
     for name in wanted:

@@ -18,6 +18,7 @@ import rolecall as rc
 from rolecall.core.on_use import NONE_YET
 from rolecall.core.records import DeadLetter, LogLine, Metric, StatusChange
 from rolecall.runtime.directory import Directory
+from rolecall.runtime.dispatcher import NO_QUEUE_YET
 from rolecall.runtime.elements import ElementSource
 from rolecall.runtime.instance import Hosting, RoleInstance
 from rolecall.runtime.node import Node, NodeOptions
@@ -153,7 +154,7 @@ class World:
 def nothing_is_put_into_what_all_share() -> Iterator[None]:
     """Fail a test after which the dictionary that stands for all empty ones is not empty."""
     yield
-    assert not NONE_YET
+    assert not NONE_YET and not NO_QUEUE_YET
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -158,18 +158,12 @@ class Administration(a.AdminService):
     async def pause(self, roles_request: a.RolesRequest) -> a.RolesReply:
         """Let roles finish what they do and take nothing new."""
         with _answered():
-            roles = await self._meant(roles_request.roles)
-            for role in roles:
-                await self._home(role).pause(role)
-            return a.RolesReply(roles=list(roles))
+            return a.RolesReply(roles=await self._each(roles_request.roles, lambda home, role: home.pause(role)))
 
     async def resume(self, roles_request: a.RolesRequest) -> a.RolesReply:
         """Let paused roles go on."""
         with _answered():
-            roles = await self._meant(roles_request.roles)
-            for role in roles:
-                await self._home(role).resume(role)
-            return a.RolesReply(roles=list(roles))
+            return a.RolesReply(roles=await self._each(roles_request.roles, lambda home, role: home.resume(role)))
 
     async def relate(self, relate_request: a.RelateRequest) -> a.RelateReply:
         """Have a relationship name others."""
@@ -193,10 +187,7 @@ class Administration(a.AdminService):
             if not pattern:
                 self._management.stop.set()
                 return a.StopReply()
-            roles = await self._meant(pattern)
-            for role in roles:
-                await self._home(role).stop(role)
-            return a.StopReply(roles=list(roles))
+            return a.StopReply(roles=await self._each(pattern, lambda home, role: home.stop(role)))
 
     # ------------------------------------------------------------------------------------------ finding
 
@@ -211,6 +202,13 @@ class Administration(a.AdminService):
 
     def _home(self, role: RoleId) -> NodeRole:
         return self._management.home(role)
+
+    async def _each(self, pattern: str, act: Callable[[NodeRole, RoleId], Awaitable[None]]) -> list[str]:
+        """Have something done to the roles that match, one after the other, by their nodes; return which those are."""
+        roles = await self._meant(pattern)
+        for role in roles:
+            await act(self._home(role), role)
+        return list(roles)
 
     async def _meant(self, pattern: str) -> list[RoleId]:
         """Return the roles that match; raise `UnknownRole` where none does."""

@@ -25,13 +25,16 @@ from rolecall.runtime.calls import ENDED, PARKED, RUNNING, TAKEN, WAITING, Invoc
 if TYPE_CHECKING:
     from rolecall.runtime.instance import RoleInstance
 
-__all__ = ("Dispatcher", "Worker")
+__all__ = ("NO_QUEUE_YET", "Dispatcher", "Worker")
 
 T = TypeVar("T")
 
 IDLE_WORKERS = 8
-_NONE_YET: Final[deque[Any]] = deque()
-"""What each queue of a channel is until it has something: most channels of most roles never have a message."""
+NO_QUEUE_YET: Final[deque[Any]] = deque()
+"""What each queue of a channel is until it has something: most channels of most roles never have a message.
+
+Nothing is ever put into this one; see `_added`.
+"""
 
 
 class Dispatcher:
@@ -61,13 +64,13 @@ class Dispatcher:
         self.where = f"{instance.id}.{name}"
         channel = instance.declared.channels.get(name) if kind != "event" else None
         self.signature = channel.signature(instance.declared.role_class) if channel is not None else ANYTHING
-        self.taken: deque[Invocation] = _NONE_YET
-        self.mailbox: deque[Invocation] = _NONE_YET
+        self.taken: deque[Invocation] = NO_QUEUE_YET
+        self.mailbox: deque[Invocation] = NO_QUEUE_YET
         self.mailbox_bytes = 0
-        self.parked: deque[Invocation] = _NONE_YET
-        self._room_wanted: deque[tuple[int, Callable[[], bool]]] = _NONE_YET
+        self.parked: deque[Invocation] = NO_QUEUE_YET
+        self._room_wanted: deque[tuple[int, Callable[[], bool]]] = NO_QUEUE_YET
         self.workers: list[Worker] = []
-        self.idle: deque[Worker] = _NONE_YET
+        self.idle: deque[Worker] = NO_QUEUE_YET
         self.closed = False
         self.fresh = True
         """Whether there never has been a message."""
@@ -295,7 +298,7 @@ class Dispatcher:
 
 def _added(queue: deque[T], item: T) -> deque[T]:
     """Return a queue with an item at its end: a new one, where there was none yet."""
-    if queue is _NONE_YET:
+    if queue is NO_QUEUE_YET:
         return deque((item,))
     queue.append(item)
     return queue

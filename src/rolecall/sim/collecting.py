@@ -14,7 +14,7 @@ _STEPS: Final = (20_000, 400_000, 8_000_000)
 
 
 class Collector:
-    """Collects what is due each time it is asked; the automatic collection is off meanwhile."""
+    """Collects when it is told that something is due; the automatic collection is off meanwhile."""
 
     def __init__(self) -> None:
         self._next = list(_STEPS)
@@ -23,9 +23,7 @@ class Collector:
         """After how many steps there is something to collect."""
 
     def collect(self, steps: int) -> None:
-        """Collect the oldest generation whose time has come, `steps` steps after the beginning."""
-        if steps < self.due:
-            return
+        """Collect the oldest generation whose time has come, `steps` steps after the beginning; at least `due`."""
         due = max(generation for generation, at in enumerate(self._next) if steps >= at)
         gc.collect(due)
         if due:

@@ -6,6 +6,7 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from functools import cache
+from mmap import PAGESIZE
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,7 +44,7 @@ class HugePages:
 
 
 def _held_bytes() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * _page_bytes()
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGESIZE
 
 
 def _private_memory(maps: str) -> Iterator[tuple[int, int]]:
@@ -55,13 +56,6 @@ def _private_memory(maps: str) -> Iterator[tuple[int, int]]:
             begin, end = begin + -begin % PAGE_BYTES, end - end % PAGE_BYTES
             if begin < end:
                 yield begin, end
-
-
-@cache
-def _page_bytes() -> int:
-    import resource
-
-    return resource.getpagesize()
 
 
 @cache

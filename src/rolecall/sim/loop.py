@@ -321,7 +321,7 @@ class VirtualLoop(Refusing):
         if self._ready:
             return
         timers = self._timers
-        while timers and len(timers[0]) == 3 and _is_cancelled(timers[0]):
+        while timers and _is_cancelled(timers[0]):
             heapq.heappop(timers)
             self._cancelled_timers -= 1
         if self._serious or self._idle[0] != self._task_steps:

@@ -25,7 +25,7 @@ class Pair:
     """One direction between two nodes; made by a `Network`."""
 
     __slots__ = (
-        "_count", "_cut", "_down", "_jitter_s", "_key", "_last_s", "_network", "_queue", "_tail_loss", "_timeout_s",
+        "_count", "_cut", "_down", "_jitter_s", "_key", "_last_s", "_network", "_queue", "_timeout_s",
         "_up", "_version", "dst", "latency_s", "loss", "src",
     )  # fmt: skip
 
