@@ -125,10 +125,13 @@ def loops(session: nox.Session) -> None:
 
 @nox.session
 def compiled(session: nox.Session) -> None:
-    """Run the tests of what can be compiled on a compiled package, as wheels have it; see `hatch_build.py`."""
+    """Run the tests of what can be compiled on a compiled package, as wheels have it; see `hatch_build.py`.
+
+    Bugs cannot be planted in it: compiled code calls its own methods without looking whether they were replaced.
+    """
     places = ("tests/wire", "tests/faults", "tests/runtime", "tests/sim", "tests/contract")
     environment = Environment(session, "compiled").install(".[all,dev]", **{COMPILE: "1"})
-    environment.run("python", "-m", "pytest", *places, *session.posargs)
+    environment.run("python", "-m", "pytest", *places, "--ignore=tests/contract/test_plants.py", *session.posargs)
 
 
 @nox.session

@@ -117,7 +117,7 @@ async def require_nothing_left(sim: Any) -> None:
         "tasks": [f"{task.get_name()}: {task.get_coro()}" for task in asyncio.all_tasks() if task is not own],
         "connections": [f"{connection.a} - {connection.b}" for connection in sim.world.courier.connections],
         "links": [link for life in lives for link in life.links.exchange.links.items()],
-        "timers": [repr(timer) for _, _, timer, *_ in loop._timers if not timer.cancelled()],
+        "timers": list(map(repr, loop.agenda.timers.pending())),
     }
     assert not any(left.values()), left
 

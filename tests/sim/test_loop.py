@@ -80,7 +80,7 @@ def test_many_timers_that_are_cancelled_are_forgotten() -> None:
     async def main() -> int:
         for _ in range(20_000):
             loop().call_later(1e9, print).cancel()
-        return len(loop()._timers)
+        return loop().agenda.timers.size
 
     assert rc.simulate(main) < 3_000
 
@@ -383,9 +383,9 @@ def test_a_paused_node_does_nothing_until_it_is_resumed() -> None:
 
         tasks = [asyncio.create_task(ticks(node)) for node in ("a", "b")]
         await anyio.sleep(1.5)
-        loop().pause("a")
+        loop().agenda.pause("a")
         await anyio.sleep(8.5)
-        loop().resume("a")
+        loop().agenda.resume("a")
         await asyncio.wait(tasks)
         return seen
 

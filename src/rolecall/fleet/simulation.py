@@ -107,7 +107,7 @@ class Simulation:
             await self._task
         self._checks = Checks(loop, self._violated)
         self.world.on_event.append(self._checks.look)
-        loop.on_advance.append(self._checks.look)
+        loop.agenda.on_advance.append(self._checks.look)
         self._scope = anyio.CancelScope()
         self._scope.__enter__()
         return self
@@ -150,7 +150,7 @@ class Simulation:
     async def _ended(self, error: BaseException | None) -> Exception | None:
         """End everything; return how the application failed, if it did."""
         loop = self.world.loop
-        loop.on_advance.remove(self._checks.look)
+        loop.agenda.on_advance.remove(self._checks.look)
         self.world.on_event.remove(self._checks.look)
         self._stop.set()
         self._hold.set()

@@ -9,25 +9,31 @@ from rolecall.sim.huge_pages import HugePages
 
 __all__ = ("Collector",)
 
-_STEPS: Final = (20_000, 400_000, 8_000_000)
-"""After how many steps each generation is collected."""
+_STEPS: Final = 20_000
+_AS_MANY: Final = (1, 20, 400)
+"""After how many times that each generation is collected."""
+_STEPS_EACH: Final = 10
+"""Or after so many steps for each timer and message under way, if that is more: before, most of what is young lives."""
 
 
 class Collector:
     """Collects when it is told that something is due; the automatic collection is off meanwhile."""
 
     def __init__(self) -> None:
-        self._next = list(_STEPS)
+        self._next = [_STEPS * times for times in _AS_MANY]
         self._pages = HugePages()
         self.due = self._next[0]
         """After how many steps there is something to collect."""
 
-    def collect(self, steps: int) -> None:
-        """Collect the oldest generation whose time has come, `steps` steps after the beginning; at least `due`."""
+    def collect(self, steps: int, pending: int) -> None:
+        """Collect the oldest generation whose time has come, `steps` steps after the beginning; at least `due`.
+
+        `pending` is how many timers and messages are under way.
+        """
         due = max(generation for generation, at in enumerate(self._next) if steps >= at)
         gc.collect(due)
         if due:
             self._pages.settle()
         for generation in range(due + 1):
-            self._next[generation] = steps + _STEPS[generation]
+            self._next[generation] = steps + max(_STEPS, _STEPS_EACH * pending) * _AS_MANY[generation]
         self.due = self._next[0]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from contextvars import Context
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
+from rolecall.sim.agenda import Agenda, Arriving
 from rolecall.sim.network import Network
 from rolecall.sim.pair import Pair
 
@@ -29,24 +30,25 @@ class Timeline(Protocol):
     def contexts(self, node: str) -> tuple[Context, Context]:
         """Return the two contexts that all that arrives at a node runs in, the second as a daemon."""
 
-    def arrive_at(self, when_s: float, target: Any) -> None:
-        """Have `target.arrive()` called at a time, in one of `target.contexts`."""
+    @property
+    def agenda(self) -> Agenda:
+        """What is to happen."""
 
 
-class Route:
+class Route(Arriving):
     """One direction of a connection: a reliable pipe, in order, that may be cut."""
 
     __slots__ = (
-        "_booked", "_courier", "_held", "_pair", "_stale", "_timeline", "_under_way", "closed", "contexts",
+        "_agenda", "_booked", "_courier", "_held", "_pair", "_stale", "_under_way", "closed",
     )  # fmt: skip
 
     def __init__(self, courier: Courier, pair: Pair) -> None:
-        self._courier, self._pair, self._timeline = courier, pair, courier.timeline
+        super().__init__(courier.timeline.contexts(pair.dst))
+        self._courier, self._pair, self._agenda = courier, pair, courier.agenda
         self._under_way: list[_Parcel] = []  # in order; short, so that its head is taken off quickly
         self._held = False
         self._booked = 0  # arrivals that are to come
         self._stale = 0  # how many of them, the next ones, are of what has to set out again since a cut
-        self.contexts = courier.timeline.contexts(pair.dst)
         self.closed = False
         """Whether nothing arrives any more."""
 
@@ -59,7 +61,7 @@ class Route:
         """Have `callback(*args)` called, as code of the receiving node, when so many bytes have arrived."""
         if self.closed:
             return
-        now_s = self._timeline.now_s()
+        now_s = self._agenda.now_s
         if (tap := self._courier.tap) is not None:
             tap(now_s, self._pair.src, self._pair.dst, size_bytes)
         self._under_way.append((size_bytes, callback, args))
@@ -78,7 +80,7 @@ class Route:
             return
         self._held = False
         self._courier.holding.pop(self, None)
-        now_s = self._timeline.now_s()
+        now_s = self._agenda.now_s
         for size_bytes, _, _ in self._under_way:
             self._set_out(size_bytes, now_s)
 
@@ -88,7 +90,7 @@ class Route:
             self._hold()
         else:
             self._booked += 1
-            self._timeline.arrive_at(at_s, self)
+            self._agenda.arrive_at(at_s, self)
 
     def arrive(self) -> None:
         """Hand over the next chunk, unless it was cut off on its way; called by the timeline."""
@@ -146,7 +148,7 @@ class Courier:
     """Connections over a modelled network, and what cuts and crashes do to them."""
 
     def __init__(self, network: Network, timeline: Timeline) -> None:
-        self.network, self.timeline = network, timeline
+        self.network, self.timeline, self.agenda = network, timeline, timeline.agenda
         self.connections: dict[Connection, None] = {}
         """Those there are, in the order in which they were made."""
         self.tap: Callable[[float, str, str, int], None] | None = None

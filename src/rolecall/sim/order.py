@@ -14,7 +14,7 @@ from typing import Final, Literal, TypeAlias, get_args
 from rolecall.core.errors import ConfigError, nearest
 from rolecall.sim.hashing import SerialTask
 
-__all__ = ("ORDERS", "OrderName", "arrangement", "task_of")
+__all__ = ("ORDERS", "Arrange", "OrderName", "arrangement", "task_of")
 
 OrderName: TypeAlias = Literal["fifo", "shuffled", "adversarial"]
 ORDERS: Final = get_args(OrderName)

@@ -428,7 +428,7 @@ class World:
         for role in [role for role, home in self.homes.items() if home == node]:
             del self.homes[role]
             self.ended[role] = NodeLost(role, "its node has crashed", "none")
-        self.loop.resume(node)
+        self.loop.agenda.resume(node)
         life.node.logger = _OF_THE_DEAD
         life.node.kill()
         life.node.closing.set()
@@ -466,12 +466,12 @@ class World:
         """Have a node stand still, as when it is suspended: what is sent to it waits."""
         self.life(node)
         self.note(node, "pause")
-        self.loop.pause(node)
+        self.loop.agenda.pause(node)
 
     def resume(self, node: str) -> None:
         """Have a node go on."""
         self.note(node, "resume")
-        self.loop.resume(node)
+        self.loop.agenda.resume(node)
 
     def slow(self, node: str, factor: float) -> None:
         """Have what a node computes from now on take so many times as long as it should; 1 is as it was."""
