@@ -213,7 +213,7 @@ async def test_an_error_in_the_body_is_raised_as_it_is(sim_seed: int) -> None:
             sim.now(Isolate("b"))
             raise ZeroDivisionError
     loop = virtual_loop()
-    assert loop is not None and loop.on_advance == [] and loop.explain == []
+    assert loop is not None and loop.agenda.on_advance == [] and loop.explain == []
 
 
 @pytest.mark.simulation

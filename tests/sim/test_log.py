@@ -21,9 +21,9 @@ def test_the_digest_depends_on_what_happened_and_on_nothing_else() -> None:
     one, other = object(), object()
     assert filled(x=repr(one)).digest == filled(x=other).digest
     with_packet, without = filled(), filled()
-    with_packet.packet(1.0, "a", "b", 100)
+    with_packet.packet(1.0, with_packet.ends("a", "b"), 100)
     assert with_packet.digest != without.digest
-    assert [packet.size_bytes for packet in with_packet.packets] == [100]
+    assert [(packet.src, packet.dst, packet.size_bytes) for packet in with_packet.packets] == [("a", "b", 100)]
 
 
 def test_records_of_every_kind_are_kept() -> None:
@@ -32,7 +32,7 @@ def test_records_of_every_kind_are_kept() -> None:
     log.record(2.0, "a", Metric(2.0, role, {"loss": 0.5, "node": "n"}))
     log.record(3.0, "a", DeadLetter(3.0, "event", role, "news", "nobody"))
     log.record(4.0, "", LogLine(4.0, "info", "sim", "text"))
-    log.packet(5.0, "a", "b", 1)
+    log.packet(5.0, log.ends("a", "b"), 1)
     assert [event.kind for event in log.events] == ["status", "metric", "dead-letter", "log"]
     assert log.events[1].facts == {"role": "a/r", ".loss": 0.5, ".node": "n"}
     assert str(log.events[0]).split() == ["1.000000", "a", "status", "role=a/r", "status=ready"]

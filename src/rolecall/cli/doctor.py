@@ -71,9 +71,7 @@ def examine() -> Iterator[Finding]:
     yield _python()
     asked_for = requirements()
     if not asked_for:
-        yield Finding(
-            "rolecall", "problem", "not installed as a package: pip install -e . in its source directory"
-        )
+        yield Finding("rolecall", "problem", "not installed as a package: pip install -e . in its source directory")
     yield from (_package(requirement) for requirement in asked_for)
     yield _event_loop()
     yield from _torch()
@@ -81,14 +79,10 @@ def examine() -> Iterator[Finding]:
 
 
 def _python() -> Finding:
-    version = (
-        f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
-    )
+    version = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     if sys.version_info >= _PYTHON_AT_LEAST:
         return Finding("python", "ok", version)
-    return Finding(
-        "python", "problem", f"{version}; at least {_PYTHON_AT_LEAST[0]}.{_PYTHON_AT_LEAST[1]} is needed"
-    )
+    return Finding("python", "problem", f"{version}; at least {_PYTHON_AT_LEAST[0]}.{_PYTHON_AT_LEAST[1]} is needed")
 
 
 def _package(requirement: Requirement) -> Finding:
@@ -103,9 +97,7 @@ def _package(requirement: Requirement) -> Finding:
     if not requirement.is_met_by(version):
         detail = f"{version} is too old, {requirement.at_least} is needed: {requirement.command}"
         return Finding(requirement.name, "problem", detail)
-    return Finding(
-        requirement.name, "ok", f"{version}{f' (extra {requirement.extra})' if requirement.extra else ''}"
-    )
+    return Finding(requirement.name, "ok", f"{version}{f' (extra {requirement.extra})' if requirement.extra else ''}")
 
 
 def _event_loop() -> Finding:

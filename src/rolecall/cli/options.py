@@ -27,9 +27,7 @@ FormatOption: TypeAlias = Annotated[
 ]
 Seed: TypeAlias = Annotated[
     int | None,
-    typer.Option(
-        "--seed", metavar="N", min=0, help="Seed of everything random. The same seed gives the same result."
-    ),
+    typer.Option("--seed", metavar="N", min=0, help="Seed of everything random. The same seed gives the same result."),
 ]
 RunsDir: TypeAlias = Annotated[
     Path,
@@ -37,9 +35,7 @@ RunsDir: TypeAlias = Annotated[
 ]
 DataDir: TypeAlias = Annotated[
     Path | None,
-    typer.Option(
-        "--data-dir", metavar="DIR", help="Where data files are looked for first; by default $ROLECALL_DATA."
-    ),
+    typer.Option("--data-dir", metavar="DIR", help="Where data files are looked for first; by default $ROLECALL_DATA."),
 ]
 Debug: TypeAlias = Annotated[
     bool, typer.Option("--debug", help="Print the whole traceback of an error.", show_default=False)

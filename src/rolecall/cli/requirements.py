@@ -32,11 +32,7 @@ class Requirement:
     @property
     def command(self) -> str:
         """The command that installs it."""
-        return (
-            f"pip install 'rolecall[{self.extra}]'"
-            if self.extra
-            else f"pip install '{self.name}>={self.at_least}'"
-        )
+        return f"pip install 'rolecall[{self.extra}]'" if self.extra else f"pip install '{self.name}>={self.at_least}'"
 
 
 def requirements() -> list[Requirement]:

@@ -86,17 +86,13 @@ def draw(
     return "\n".join(lines) + "\n"
 
 
-def _plotted(
-    points: Sequence[tuple[float, float]], x_scale: _Scale, y_scale: _Scale, style: _Style
-) -> list[str]:
+def _plotted(points: Sequence[tuple[float, float]], x_scale: _Scale, y_scale: _Scale, style: _Style) -> list[str]:
     """Return the rows of the plot, top first: the points joined by straight lines."""
     dots = [(x_scale.dot(x), y_scale.dot(y)) for x, y in points]
     marked = set(dots)
     for (x0, y0), (x1, y1) in pairwise(dots):
         steps = max(abs(x1 - x0), abs(y1 - y0), 1)
-        marked.update(
-            (round(x0 + (x1 - x0) * i / steps), round(y0 + (y1 - y0) * i / steps)) for i in range(steps)
-        )
+        marked.update((round(x0 + (x1 - x0) * i / steps), round(y0 + (y1 - y0) * i / steps)) for i in range(steps))
     across, down = style.dots
     columns, height = x_scale.size // across, y_scale.size // down
     cells = [[0] * columns for _ in range(height)]
@@ -112,9 +108,7 @@ def _cell(bits: int, across: int) -> str:
     return chr(_BRAILLE + bits) if across > 1 else "*"
 
 
-def _x_axis(
-    scale: _Scale, columns: int, margin: int, label: str, style: _Style, *, least: float
-) -> list[str]:
+def _x_axis(scale: _Scale, columns: int, margin: int, label: str, style: _Style, *, least: float) -> list[str]:
     """Return the two lines below the plot: the axis with its ticks, their numbers followed by the label."""
     ticks = _ticks(scale.low, scale.high, wanted=max(2, columns // 12), least=least)
     ticks = [scale.low, *(tick for tick in ticks if scale.low < tick <= scale.high)]

@@ -35,11 +35,21 @@ class Timeline(Protocol):
         """What is to happen."""
 
 
+class Tap(Protocol):
+    """What is told of all that is sent."""
+
+    def ends(self, src: str, dst: str) -> bytes:
+        """Return what stands for a sender and a receiver in `packet`."""
+
+    def packet(self, now_s: float, ends: bytes, size_bytes: int) -> None:
+        """Take note that bytes were sent."""
+
+
 class Route(Arriving):
     """One direction of a connection: a reliable pipe, in order, that may be cut."""
 
     __slots__ = (
-        "_agenda", "_booked", "_courier", "_held", "_pair", "_stale", "_under_way", "closed",
+        "_agenda", "_booked", "_courier", "_ends", "_held", "_pair", "_stale", "_under_way", "closed",
     )  # fmt: skip
 
     def __init__(self, courier: Courier, pair: Pair) -> None:
@@ -47,6 +57,7 @@ class Route(Arriving):
         self._courier, self._pair, self._agenda = courier, pair, courier.agenda
         self._under_way: list[_Parcel] = []  # in order; short, so that its head is taken off quickly
         self._held = False
+        self._ends = b""  # as the tap knows them
         self._booked = 0  # arrivals that are to come
         self._stale = 0  # how many of them, the next ones, are of what has to set out again since a cut
         self.closed = False
@@ -63,7 +74,9 @@ class Route(Arriving):
             return
         now_s = self._agenda.now_s
         if (tap := self._courier.tap) is not None:
-            tap(now_s, self._pair.src, self._pair.dst, size_bytes)
+            if not self._ends:
+                self._ends = tap.ends(self._pair.src, self._pair.dst)
+            tap.packet(now_s, self._ends, size_bytes)
         self._under_way.append((size_bytes, callback, args))
         if not self._held:
             self._set_out(size_bytes, now_s)
@@ -151,8 +164,7 @@ class Courier:
         self.network, self.timeline, self.agenda = network, timeline, timeline.agenda
         self.connections: dict[Connection, None] = {}
         """Those there are, in the order in which they were made."""
-        self.tap: Callable[[float, str, str, int], None] | None = None
-        """Told of all that is sent: when, from whom, to whom, how many bytes."""
+        self.tap: Tap | None = None
         self.holding: dict[Route, None] = {}
         """The routes that hold something until they are healed."""
 

@@ -14,36 +14,37 @@ __all__ = ("HugePages",)
 
 PAGE_BYTES: Final = 2 << 20
 WORTH_BYTES: Final = 128 << 20
-"""What a process holds from which on it pays."""
-GROWTH: Final = 1.2
+"""How much a process must have grown since the beginning for it to pay."""
+GROWTH: Final = 1.1
 """How much more it must hold than the last time."""
 
 _MADV_COLLAPSE: Final = 25  # of Linux 6.1; older ones refuse it, which does no harm
 
 
 class HugePages:
-    """Has Linux put the memory of this process into pages of 2 MB, again whenever it has grown by a fifth.
+    """Has Linux put the memory of this process into pages of 2 MB, again whenever it has grown by a tenth.
 
     It is no more than advice: where the kernel does not take it (before 6.1, with `transparent_hugepage` set to
     `never`, without free memory in one piece, elsewhere than on Linux), nothing changes.
     """
 
     def __init__(self) -> None:
-        self._next_bytes: float = WORTH_BYTES if sys.platform == "linux" else float("inf")
+        self._next_bytes = _held_bytes() + WORTH_BYTES
 
     def settle(self) -> None:
         """Do so, if there is enough to do; it takes some milliseconds for each of the megabytes that are new."""
-        if self._next_bytes == float("inf"):
-            return
         held = _held_bytes()
         if held >= self._next_bytes:
-            self._next_bytes = GROWTH * held
+            self._next_bytes = int(GROWTH * held)
             for begin, end in _private_memory(Path("/proc/self/maps").read_text()):
                 for page in range(begin, end, PAGE_BYTES):
                     _libc().madvise(page, PAGE_BYTES, _MADV_COLLAPSE)
 
 
 def _held_bytes() -> int:
+    """Return what this process holds; 0 where there is nothing to be done."""
+    if sys.platform != "linux":
+        return 0
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGESIZE
 
 

@@ -202,9 +202,9 @@ class World:
             raise ConfigError("seam", f"there is no seam {seam!r}.{nearest(seam, SEAMS)}", hint=", ".join(SEAMS))
         self.loop, self.log, self.observers = loop, log or EventLog(), list(observers)
         self.courier = Courier(network or Network(loop.seed, DEFAULT_PATH), loop)
-        self.courier.tap = self._packet
+        self.courier.tap = self.log
         self.limits = Seam.limits(limits)
-        self.began_s = loop.now_s()
+        self.began_s = self.log.began_s = loop.now_s()
         self.lives: dict[str, Life] = {}
         """The last life of each node."""
         self.homes: dict[RoleId, str] = {}
@@ -344,7 +344,7 @@ class World:
 
     def note(self, node: str, kind: str, **facts: Any) -> None:
         """Take note of something, now."""
-        self.log.add(self.loop.now_s() - self.began_s, node, kind, **facts)
+        self.log.add(self.loop.now_s(), node, kind, **facts)
         self._tell()
 
     def _tell(self) -> None:
@@ -355,7 +355,7 @@ class World:
         """Take what a node tells its observers; from one that has crashed, nothing comes."""
         if not life.alive:
             return
-        self.log.record(self.loop.now_s() - self.began_s, life.name, record)
+        self.log.record(self.loop.now_s(), life.name, record)
         for observer in self.observers:
             observer(record)
         if isinstance(record, StatusChange) and record.status in _OVER:
@@ -371,9 +371,6 @@ class World:
         """Take note that a node has given up another."""
         if life.alive and not self._closing:
             self.note(life.name, "lost", peer=peer, why=why)
-
-    def _packet(self, now_s: float, src: str, dst: str, size_bytes: int) -> None:
-        self.log.packet(now_s - self.began_s, src, dst, size_bytes)
 
     def watch(self, watcher: Watcher) -> None:
         """Call a function with each frame, when a node is about to send it and when another has taken it.

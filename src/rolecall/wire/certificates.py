@@ -205,9 +205,7 @@ def check_own_certificate(files: TlsFiles, node: str, *, now: datetime.datetime 
     try:
         certificate.verify_directly_issued_by(authority)
     except (ValueError, TypeError, InvalidSignature):
-        raise ConfigError(
-            str(files.certificate), f"it was not issued by the authority of {files.authority}"
-        ) from None
+        raise ConfigError(str(files.certificate), f"it was not issued by the authority of {files.authority}") from None
     _check_valid(certificate, files.certificate, now)
     _check_valid(authority, files.authority, now)
 

@@ -215,9 +215,7 @@ def dec_hook(hint: Any, found: Any) -> Any:
     if not isinstance(target, type):
         return found  # a TypeVar: nothing to check it by
     if getattr(target, "_is_protocol", False) and not getattr(target, "_is_runtime_protocol", False):
-        raise TypeError(
-            f"{type_name(target)} is a Protocol without @runtime_checkable, and cannot be checked"
-        )
+        raise TypeError(f"{type_name(target)} is a Protocol without @runtime_checkable, and cannot be checked")
     if issubclass(target, np.ndarray):
         return _as_array(hint, target, found)
     if issubclass(target, np.generic):
