@@ -22,7 +22,7 @@ MODULES: Final = (
     "core/signatures",
     "runtime/buffers", "runtime/calls", "runtime/dispatcher", "runtime/inbound", "runtime/items", "runtime/network",
     "runtime/remote", "runtime/remote_inboxes", "runtime/remote_topics", "runtime/topics",
-    "sim/agenda", "sim/courier", "sim/pair", "sim/queueing", "sim/seam", "sim/timers",
+    "sim/agenda", "sim/courier", "sim/order", "sim/pair", "sim/queueing", "sim/seam", "sim/timers",
     "wire/arguments", "wire/bulk_lane", "wire/chunk", "wire/codec", "wire/inbox", "wire/lanes", "wire/link",
     "wire/nesting", "wire/outbox", "wire/session", "wire/sizes", "wire/turns",
 )  # fmt: skip

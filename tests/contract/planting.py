@@ -20,7 +20,7 @@ def no_duplicate_detection(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither ask, on a new connection, what has come over the last one, nor see that something comes once more."""
 
     def known(inbox: Inbox, batch: Batch) -> int:
-        inbox._expected[batch.lane] = batch.first + len(batch.entries)
+        inbox._expect(batch.lane, batch.first + len(batch.entries))
         return 0
 
     connected = Session.connected

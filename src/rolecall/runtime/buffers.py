@@ -14,7 +14,6 @@ from rolecall.core.policies import MAILBOX_BYTES, EventOverflow
 __all__ = ("Admission", "Buffer", "Distant", "admitted")
 
 M = TypeVar("M")
-Wanted: TypeAlias = tuple[Hashable, RoleId | None]
 RequireAlive: TypeAlias = Callable[[Iterable[RoleId]], None]
 
 
@@ -84,42 +83,49 @@ class Distant:
 
 
 class _Receipt(Generic[M]):
-    """Someone who waits for one message, or for one of each of several sources."""
+    """Someone who waits for one message of any source (None), or for one of each of several sources."""
 
-    __slots__ = ("entries", "future", "wanted")
+    __slots__ = ("future", "key", "lacking", "taken")
 
-    def __init__(self, wanted: Sequence[Wanted]) -> None:
-        self.wanted = wanted
-        self.entries: list[_Entry[M] | None] = [None] * len(wanted)
+    def __init__(self, key: Hashable, sources: Iterable[RoleId | None]) -> None:
+        self.key = key
+        self.taken: dict[RoleId | None, _Entry[M] | None] = dict.fromkeys(sources)
+        self.lacking = len(self.taken)
         self.future: asyncio.Future[None] | None = None
 
     @property
     def missing(self) -> list[RoleId]:
         """The sources a message is still wanted from."""
-        pairs = zip(self.wanted, self.entries, strict=True)
-        return [source for (_, source), entry in pairs if entry is None and source is not None]
+        return [source for source, entry in self.taken.items() if entry is None and source is not None]
 
     @property
-    def complete(self) -> bool:
-        """Whether everything is there."""
-        return None not in self.entries
+    def entries(self) -> list[_Entry[M]]:
+        """What is there, in the order in which the sources were named."""
+        return [entry for entry in self.taken.values() if entry is not None]
+
+    def take(self, source: RoleId | None, entry: _Entry[M]) -> None:
+        """Take a message that is wanted from a source."""
+        self.taken[source] = entry
+        self.lacking -= 1
 
     def accept(self, entry: _Entry[M]) -> bool:
         """Take a message, if it is wanted."""
+        if not self.lacking or (self.key is not None and self.key != entry.key):
+            return False
         if self.future is not None and self.future.done():
             return False
-        entries, given, sender = self.entries, entry.key, entry.source
-        for number, (key, source) in enumerate(self.wanted):
-            if entries[number] is None and (source is None or source == sender) and (key is None or key == given):
-                entries[number] = entry
-                if self.future is not None and self.complete:
-                    self.future.set_result(None)
-                return True
-        return False
+        source: RoleId | None = entry.source
+        if source not in self.taken:
+            source = None
+        if self.taken.get(source, entry) is not None:
+            return False
+        self.take(source, entry)
+        if self.future is not None and not self.lacking:
+            self.future.set_result(None)
+        return True
 
 
-def _fits(entry: _Entry[M], wanted: Wanted) -> bool:
-    key, source = wanted
+def _fits(entry: _Entry[M], key: Hashable, source: RoleId | None) -> bool:
     return (key is None or key == entry.key) and (source is None or source == entry.source)
 
 
@@ -249,7 +255,7 @@ class Buffer(Generic[M]):
         self, key: Hashable = None, source: RoleId | None = None, alive: RequireAlive | None = None
     ) -> tuple[RoleId, M]:
         """Return the oldest item with this key and source, waiting for it; `alive` as for `collect`."""
-        [entry] = await self._receive([(key, source)], alive)
+        [entry] = await self._receive(key, (source,), alive)
         return entry.source, entry.item
 
     async def collect(
@@ -259,21 +265,25 @@ class Buffer(Generic[M]):
 
         `alive` raises what is to be raised when the sources it is given are waited for in vain.
         """
-        entries = await self._receive([(key, source) for source in dict.fromkeys(sources)], alive)
+        entries = await self._receive(key, sources, alive)
         return {entry.source: entry.item for entry in entries}
 
-    async def _receive(self, wanted: Sequence[Wanted], alive: RequireAlive | None) -> list[_Entry[M]]:
-        receipt: _Receipt[M] = _Receipt(wanted)
+    async def _receive(
+        self, key: Hashable, sources: Iterable[RoleId | None], alive: RequireAlive | None
+    ) -> list[_Entry[M]]:
+        receipt: _Receipt[M] = _Receipt(key, sources)
         try:
-            receipt.entries = [self._pop(one) for one in wanted]
-            if not receipt.complete:
+            for source in list(receipt.taken):
+                if (entry := self._pop(key, source)) is not None:
+                    receipt.take(source, entry)
+            if receipt.lacking:
                 if alive is not None:
                     alive(receipt.missing)
                 await self._wait(receipt)
         except BaseException:
             self._give_back(receipt)
             raise
-        return [entry for entry in receipt.entries if entry is not None]
+        return receipt.entries
 
     async def _wait(self, receipt: _Receipt[M]) -> None:
         receipt.future = asyncio.get_running_loop().create_future()
@@ -285,15 +295,15 @@ class Buffer(Generic[M]):
         finally:
             self._receipts.remove(receipt)
 
-    def _pop(self, wanted: Wanted) -> _Entry[M] | None:
+    def _pop(self, key: Hashable, source: RoleId | None) -> _Entry[M] | None:
         """Take the oldest fitting item out, of those that wait for room too: a full queue may hold others."""
         for entry in self._items:
-            if _fits(entry, wanted):
+            if _fits(entry, key, source):
                 self._discard(entry)
                 self._unpark()
                 return entry
         for entry in self._parked:
-            if _fits(entry, wanted):
+            if _fits(entry, key, source):
                 self._parked.remove(entry)
                 entry.let_go()
                 return entry
@@ -302,7 +312,7 @@ class Buffer(Generic[M]):
     def _give_back(self, receipt: _Receipt[M]) -> None:
         """Return what someone took who did not get everything, to others who wait or to the front."""
         for entry in reversed(receipt.entries):
-            if entry is None or any(other.accept(entry) for other in self._receipts) or self._outdated(entry):
+            if any(other.accept(entry) for other in self._receipts) or self._outdated(entry):
                 continue
             self._items.insert(0, entry)
             self._bytes += entry.bytes
@@ -327,7 +337,7 @@ class Buffer(Generic[M]):
     def lose(self, source: RoleId | None, error: RoleLost) -> None:
         """Fail those who wait for an item of a source that is gone; None for those who wait for any."""
         for receipt in self._receipts:
-            waits = source in receipt.missing if source is not None else not receipt.complete
+            waits = source in receipt.missing if source is not None else receipt.lacking
             if waits and receipt.future is not None and not receipt.future.done():
                 receipt.future.set_exception(error.copied())
 

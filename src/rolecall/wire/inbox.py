@@ -25,11 +25,11 @@ _FREE_FORM = (Failed, Subscribe)
 class Inbox:
     """Takes batches of entries apart; `duplicates` counts entries that had come before."""
 
-    __slots__ = ("_assembly", "_expected", "_limits", "duplicates", "lane")
+    __slots__ = ("_assembly", "_bulk", "_control", "_limits", "_normal", "duplicates", "lane")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._expected = [0, 0, 0, 0]
+        self._control = self._normal = self._bulk = 0  # which entry is the next on each lane
         self._assembly: Assembly | None = None
         self.duplicates = 0
         self.lane: SharedLane | None = None
@@ -38,17 +38,17 @@ class Inbox:
     @property
     def acks(self) -> Acks:
         """How much has come."""
-        return Acks(self._expected[CONTROL], self._expected[NORMAL], self._expected[BULK])
+        return Acks(self._control, self._normal, self._bulk)
 
     @property
     def entries_received(self) -> int:
         """How many entries have come, without duplicates."""
-        return sum(self._expected)
+        return self._control + self._normal + self._bulk
 
     def receive(self, batches: Sequence[Batch], payload: Sequence[memoryview]) -> Received:
         """Return the frames that are new and complete; `payload` is the segments of the chunk, without its head."""
         if len(batches) == 1 and len(batches[0].entries) == 1 and self._is_plain(batches[0], len(payload)):
-            self._expected[batches[0].lane] += 1
+            self._normal += 1
             return [(cast(Frame, batches[0].entries[0].frame), payload)]
         for batch in batches:
             if batch.lane == BULK:
@@ -72,7 +72,7 @@ class Inbox:
         entry = batch.entries[0]
         return (
             batch.lane == NORMAL
-            and batch.first == self._expected[NORMAL]
+            and batch.first == self._normal
             and entry.segments == segments
             and not (entry.frame is None or entry.unpacked or entry.sizes is not None or entry.shared is not None)
             and type(entry.frame) not in _FREE_FORM
@@ -81,7 +81,7 @@ class Inbox:
     def _find(self, batch: Batch) -> None:
         """See that shared memory is there before anything is counted as received."""
         for number, entry in enumerate(batch.entries, batch.first):
-            if entry.shared is None or number < self._expected[BULK]:
+            if entry.shared is None or number < self._bulk:
                 continue
             if self.lane is None:
                 raise Malformed("A frame refers to shared memory, and this link has none.")
@@ -91,15 +91,29 @@ class Inbox:
 
     def _known(self, batch: Batch) -> int:
         """Return how many of the entries have come before, and count the others."""
-        expected, count = self._expected[batch.lane], len(batch.entries)
+        expected, count = self._expected(batch.lane), len(batch.entries)
         known = expected - batch.first
         if known < 0:
             raise Malformed(f"Lane {batch.lane}: entry {batch.first:,} came, where {expected:,} is the next.")
         if known:
             known = min(known, count)
             self.duplicates += known
-        self._expected[batch.lane] = expected + count - known
+        self._expect(batch.lane, expected + count - known)
         return known
+
+    def _expected(self, lane: int) -> int:
+        """Return the number of the entry that is the next on a lane."""
+        if lane == NORMAL:
+            return self._normal
+        return self._control if lane == CONTROL else self._bulk
+
+    def _expect(self, lane: int, number: int) -> None:
+        if lane == NORMAL:
+            self._normal = number
+        elif lane == CONTROL:
+            self._control = number
+        else:
+            self._bulk = number
 
     def _entry(self, entry: Entry, payload: Sequence[memoryview], lane: int, received: Received) -> None:
         frame = entry.frame

@@ -36,12 +36,13 @@ _NO_BULK: Final = BulkLane(1, 1)
 class Outbox:
     """Frames in lanes; control goes before normal, and normal before bulk, which gets one chunk in five."""
 
-    __slots__ = ("_bulk", "_control", "_limits", "_normal", "_passed", "_peer", "_unnumbered", "lane")
+    __slots__ = ("_ahead", "_bulk", "_control", "_limits", "_normal", "_passed", "_peer", "_unnumbered", "lane")
 
     def __init__(self, limits: SessionLimits, peer: str) -> None:
         self._limits, self._peer = limits, peer
         self._unnumbered, self._control, self._normal = UnnumberedLane(UNNUMBERED), Lane(CONTROL), Lane(NORMAL)
         self._bulk = _NO_BULK
+        self._ahead = 0  # how many entries wait that go before those of the normal lane, which is seldom
         self._passed = 0
         self.lane: SharedLane | None = None
         """By which large payloads go, as far as it takes them."""
@@ -97,6 +98,7 @@ class Outbox:
         if lane is self._normal and self._payload_bytes >= limits.outbox_bytes:
             self._check_bytes(times)
         lane.push(Outgoing(head, segments, size + len(head) + _ENTRY_BYTES * (1 + len(segments))))
+        self._ahead += number != NORMAL
 
     def _follows(self, frame: Frame) -> bool:
         """Return whether something the frame must not overtake may still be on the bulk lane."""
@@ -163,7 +165,7 @@ class Outbox:
     @property
     def has_work(self) -> bool:
         """Whether anything waits to be sent; of what is large, also when it cannot be sent now."""
-        if self._normal.waiting or self._unnumbered.waiting or self._control.waiting:
+        if self._ahead or self._normal.waiting:
             return True
         return self._bulk is not _NO_BULK and self._bulk.busy
 
@@ -179,14 +181,18 @@ class Outbox:
         return [self._bulk.take_ready(self._normal.sent)] if bulk else []
 
     def _take_small(self, max_bytes: int) -> list[Taken]:
-        if not (self._unnumbered.waiting or self._control.waiting):  # most often
+        if not self._ahead:
             return [self._normal.take(max_bytes)] if self._normal.waiting else []
         taken: list[Taken] = []
         for lane in (self._unnumbered, self._control, self._normal):
             if lane.waiting and max_bytes > 0:
                 max_bytes -= lane.waiting_bytes
                 taken.append(lane.take(max_bytes + lane.waiting_bytes))
+        self._count_ahead()
         return taken
+
+    def _count_ahead(self) -> None:
+        self._ahead = len(self._unnumbered.waiting) + len(self._control.waiting)
 
     def acknowledge(self, acks: Acks) -> None:
         """Let go of what has arrived; raise `Malformed` for what never left."""
@@ -194,9 +200,12 @@ class Outbox:
             self._normal.acknowledge(acks.normal)
         if acks.control != self._control.base:
             self._control.acknowledge(acks.control)
+            self._count_ahead()
         if acks.bulk != self._bulk.base:
             self._bulk.acknowledge(acks.bulk)
 
     def rewind(self) -> int:
         """Have all that is kept sent again; return how many entries were in flight."""
-        return sum(lane.rewind() for lane in (self._unnumbered, self._control, self._normal, self._bulk))
+        flying = sum(lane.rewind() for lane in (self._unnumbered, self._control, self._normal, self._bulk))
+        self._count_ahead()
+        return flying
