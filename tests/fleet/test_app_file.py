@@ -79,9 +79,7 @@ def in_python() -> rc.App:
                             save="a.st",
                             restore="b.st",
                         ),
-                        "data": rc.ElementSpec(
-                            factory="m:shard", options={"index": "$ordinal", "of": "$count"}
-                        ),
+                        "data": rc.ElementSpec(factory="m:shard", options={"index": "$ordinal", "of": "$count"}),
                         "rate": rc.ElementSpec(value=0.5),
                     },
                 )
@@ -195,9 +193,7 @@ def test_a_wrong_shape_is_named_with_its_line(tmp_path: Path, old: str, new: str
 
 
 def test_what_refers_to_parameters_passes_until_they_are_known(tmp_path: Path) -> None:
-    app = load(
-        tmp_path, "name: x\nparameters: {t: 3, s: 9}\nnodes: {a: }\nuntil: {seconds: '${t}'}\nseed: ${s}\n"
-    )
+    app = load(tmp_path, "name: x\nparameters: {t: 3, s: 9}\nnodes: {a: }\nuntil: {seconds: '${t}'}\nseed: ${s}\n")
     expanded = app.expanded()
     assert (expanded.until, expanded.seed) == (rc.After(3), 9)
     with pytest.raises(ConfigError, match=r"app.yaml:4: until.seconds: found 'x', expected a number"):
@@ -332,9 +328,7 @@ def test_a_module_with_an_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("def f(:\n", "importing it failed: SyntaxError"),
     ],
 )
-def test_a_module_without_an_app(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, says: str
-) -> None:
+def test_a_module_without_an_app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, says: str) -> None:
     monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "small_bad.py").write_text(source)
     with pytest.raises(ConfigError, match=says):

@@ -16,12 +16,8 @@ MODEL = "model: {class: MODULE:Model, options: {hidden: 4}}"
 def test_what_fits_together_passes(write: Write) -> None:
     rc.App.load(write()).check()
     rc.App.load(write("trainer:\n", "trainer:\n      extensions: [MODULE:Prober]\n")).check()
-    rc.App.load(
-        write(MODEL, MODEL + "\n        data: {factory: MODULE:make_data, options: {index: 1, of: 2}}")
-    ).check()
-    rc.App.load(
-        write(MODEL, MODEL + "\n        data: {class: MODULE:Data, options: {index: 1, of: 2}}")
-    ).check()
+    rc.App.load(write(MODEL, MODEL + "\n        data: {factory: MODULE:make_data, options: {index: 1, of: 2}}")).check()
+    rc.App.load(write(MODEL, MODEL + "\n        data: {class: MODULE:Data, options: {index: 1, of: 2}}")).check()
     rc.App.load(write("trainers: client*/trainer", "trainers: [], store: {later: x*/store}")).check()
     rc.App.load(
         write("trainers: client*/trainer", "trainers: {alias: t}, t: client*/trainer, writers: server/main")
@@ -139,15 +135,11 @@ def test_a_module_that_fails_is_told_from_one_that_is_missing(write: Write, tmp_
         ConfigError, match=r"importing the module small_broken failed: KeyError: 'oh' .*small_broken.py:2"
     ):
         rc.App.load(write("MODULE:Trainer", "small_broken:Trainer")).check()
-    with pytest.raises(
-        ConfigError, match="the module small_needy needs not_there_at_all, which is not installed"
-    ):
+    with pytest.raises(ConfigError, match="the module small_needy needs not_there_at_all, which is not installed"):
         rc.App.load(write("MODULE:Trainer", "small_needy:Trainer")).check()
 
 
-def test_a_module_of_another_application_is_not_taken_for_this_ones(
-    write: Write, tmp_path: Path, module: str
-) -> None:
+def test_a_module_of_another_application_is_not_taken_for_this_ones(write: Write, tmp_path: Path, module: str) -> None:
     rc.App.load(write()).check()
     other = tmp_path / "other"
     other.mkdir()
@@ -161,9 +153,7 @@ def test_an_annotation_that_cannot_be_resolved_is_named(write: Write, tmp_path: 
     source = "from __future__ import annotations\nimport rolecall as rc\n"
     source += "class R(rc.Role):\n    m: Modle = rc.element()\n"
     (tmp_path / "small_hints.py").write_text(source)
-    with pytest.raises(
-        ConfigError, match=r"R.m: its annotation cannot be resolved: name 'Modle' is not defined"
-    ):
+    with pytest.raises(ConfigError, match=r"R.m: its annotation cannot be resolved: name 'Modle' is not defined"):
         rc.App.load(write("MODULE:Trainer", "small_hints:R")).check()
     sys.modules.pop("small_hints")
 

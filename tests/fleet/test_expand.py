@@ -14,9 +14,7 @@ Nodes = dict[str, rc.Node]
 
 
 def app(**parts: Any) -> rc.App:
-    return rc.App(
-        **{"name": "x", "nodes": {"server": rc.Node(), "client[1-3]": rc.Node(device="edge")}, **parts}
-    )
+    return rc.App(**{"name": "x", "nodes": {"server": rc.Node(), "client[1-3]": rc.Node(device="edge")}, **parts})
 
 
 def load(tmp_path: Path, text: str) -> rc.App:
@@ -38,9 +36,7 @@ def test_ranges_become_nodes_in_their_order() -> None:
 
 def test_properties_of_nodes_may_differ() -> None:
     nodes = (
-        app(nodes={"n[1-3]": rc.Node(device={"$cycle": ["edge", "phone"]}, address="h$ordinal:50")})
-        .expanded()
-        .nodes
+        app(nodes={"n[1-3]": rc.Node(device={"$cycle": ["edge", "phone"]}, address="h$ordinal:50")}).expanded().nodes
     )  # type: ignore[arg-type]
     assert [(node.device, node.address) for node in nodes.values()] == [
         ("edge", "h0:50"), ("phone", "h1:50"), ("edge", "h2:50")
@@ -133,9 +129,7 @@ def test_a_preset_is_merged_below_the_roles_of_its_class() -> None:
 
 
 def test_a_preset_that_no_role_has_is_a_slip_unless_it_was_included(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"presets.m:Trainr: no role is of this class. Did you mean 'm:Trainer'"
-    ):
+    with pytest.raises(ConfigError, match=r"presets.m:Trainr: no role is of this class. Did you mean 'm:Trainer'"):
         app(presets={"m:Trainr": rc.Preset()}, roles={"client1": {"t": ROLE}}).expanded()
     (tmp_path / "lib.yaml").write_text("presets: {'m:Other': {}}\n")
     load(tmp_path, "include: lib.yaml\nname: x\nnodes: {a: }\n").expanded()
@@ -237,19 +231,13 @@ def test_a_pattern_in_start_becomes_a_call_for_each_role() -> None:
             "nothing says what this element",
         ),
         (
-            {
-                "roles": {
-                    "client1": {"t": rc.RoleSpec("m:T", elements={"e": rc.ElementSpec("m:E", factory="m:f")})}
-                }
-            },
+            {"roles": {"client1": {"t": rc.RoleSpec("m:T", elements={"e": rc.ElementSpec("m:E", factory="m:f")})}}},
             "client1.t.elements.e: found class and factory, expected exactly one",
         ),
         (
             {
                 "roles": {
-                    "client1": {
-                        "t": rc.RoleSpec("m:T", elements={"e": rc.ElementSpec(value=1, options={"a": 1})})
-                    }
+                    "client1": {"t": rc.RoleSpec("m:T", elements={"e": rc.ElementSpec(value=1, options={"a": 1})})}
                 }
             },
             "elements.e.options: a value takes no options",

@@ -20,7 +20,8 @@ from rolecall.core.records import Metric, Record
 from rolecall.fleet.access import Access
 from rolecall.fleet.relaying import Parcel, Relays
 from rolecall.fleet.standing_node import StandingNode, StandingNodeConfig
-from rolecall.wire.frames import Cancel, Goodbye, decode_frame, encode_frame
+from rolecall.wire.frame_codec import decode_frame, encode_frame
+from rolecall.wire.frames import Cancel, Goodbye
 from rolecall.wire.limits import LimitExceeded, LinkOverflow, Malformed
 
 HERE = Path(__file__).parent

@@ -124,8 +124,6 @@ def test_what_an_engine_asks_for() -> None:
 
 
 def test_an_expanded_file_that_was_changed_by_hand_is_checked_again() -> None:
-    broken = rc.App(
-        name="x", nodes={"a": rc.Node()}, roles={"b": {"r": rc.RoleSpec("m:R")}}, is_expanded=True, seed=1
-    )
+    broken = rc.App(name="x", nodes={"a": rc.Node()}, roles={"b": {"r": rc.RoleSpec("m:R")}}, is_expanded=True, seed=1)
     with pytest.raises(ConfigError, match=r"roles.b: there is no node 'b'"):
         broken.check()

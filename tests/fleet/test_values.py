@@ -117,9 +117,7 @@ def test_random_values_are_the_same_in_another_process() -> None:
 
 def test_objects_of_python_get_the_form_that_a_file_can_hold() -> None:
     live = object()
-    found = settled(
-        {"a": (1, (2,)), "b": np.float64(0.5), "c": Path("x/y"), "d": matches, "e": live, "f": np.int64(3)}
-    )
+    found = settled({"a": (1, (2,)), "b": np.float64(0.5), "c": Path("x/y"), "d": matches, "e": live, "f": np.int64(3)})
     assert found == {
         "a": [1, [2]],
         "b": 0.5,
@@ -133,9 +131,7 @@ def test_objects_of_python_get_the_form_that_a_file_can_hold() -> None:
 
 
 def test_an_import_that_leads_nowhere_is_named() -> None:
-    with pytest.raises(
-        ConfigError, match=r"roles.a.options.fn: the module rolecall.core.patterns has no 'match'"
-    ):
+    with pytest.raises(ConfigError, match=r"roles.a.options.fn: the module rolecall.core.patterns has no 'match'"):
         imported({"fn": {"$import": "rolecall.core.patterns:match"}}, "roles.a.options")
 
 

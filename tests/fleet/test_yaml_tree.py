@@ -143,9 +143,7 @@ def test_a_bomb_of_aliases_is_refused() -> None:
         read("\n".join(lines), "f")
 
 
-@pytest.mark.parametrize(
-    "text", ["[" * 100_000, "{a: " * 1000, "\n".join(" " * i + "a:" for i in range(1000))]
-)
+@pytest.mark.parametrize("text", ["[" * 100_000, "{a: " * 1000, "\n".join(" " * i + "a:" for i in range(1000))])
 def test_depth_is_bounded(text: str) -> None:
     with pytest.raises(ConfigError, match=f"more than {DEPTH_LIMIT} deep"):
         read(text, "f")

@@ -92,17 +92,13 @@ def test_arrays_are_not_copied() -> None:
         ),
     ],
 )
-def test_a_wrong_type_names_the_parameter(
-    args: tuple[Any, ...], kwargs: dict[str, Any], message: str
-) -> None:
+def test_a_wrong_type_names_the_parameter(args: tuple[Any, ...], kwargs: dict[str, Any], message: str) -> None:
     with pytest.raises(WrongType, match=r"^Trainer\.train: " + message):
         call(*args, **kwargs)
 
 
 def test_what_cannot_travel_names_the_parameter() -> None:
-    with pytest.raises(
-        NotEncodable, match=r"^Trainer\.train: argument 'plan' at \['a'\]: a value of type object"
-    ):
+    with pytest.raises(NotEncodable, match=r"^Trainer\.train: argument 'plan' at \['a'\]: a value of type object"):
         CODEC.encode((PARAMS,), {"plan": {"a": object()}})
     with pytest.raises(NotEncodable, match=r"^Trainer\.train: argument 'params': a value of type function"):
         CODEC.encode((lambda: 0,), {})

@@ -26,7 +26,9 @@ from rolecall.core.ids import RoleId
 from rolecall.core.tensors import Tensors
 from rolecall.wire import Acks, ArgsCodec, Session, SessionLimits, chunk_decode, chunk_encode, decode, encode, handshake
 from rolecall.wire import frames as f
-from rolecall.wire.heads import Shared, batch_start, decode_head, head_start, shared_head
+from rolecall.wire.frame_codec import encode_frame
+from rolecall.wire.head_codec import batch_start, decode_head, head_start, shared_head
+from rolecall.wire.heads import Shared
 from rolecall.wire.peers import Peer, RefusedByPeer
 from rolecall.wire.shared_messages import (
     Announce,
@@ -239,7 +241,7 @@ def entries() -> dict[str, list[dict[str, Any]]]:
     assert ended is not None
     [compressed] = chunks_of(sending(call, b"y" * 2_000, b"z", compress=True), limits=SessionLimits())
     compressed["with"][0] = "zstd"  # releases of that library need not make the same bytes
-    shared = shared_head(f.encode_frame(put), Shared(9, 3, [(0, 64), (128, 32)]))
+    shared = shared_head(encode_frame(put), Shared(9, 3, [(0, 64), (128, 32)]))
     head = head_start(Acks(1, 2, 3), 1) + batch_start(3, 0, 1) + shared
     return {
         "on two lanes in one chunk": chunks_of(both),

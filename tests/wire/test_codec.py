@@ -73,11 +73,7 @@ def round_trip(value: Any, declared: Any = Any) -> Any:
 
 def same(a: Any, b: Any) -> bool:
     if isinstance(a, np.ndarray):
-        return (
-            isinstance(b, np.ndarray)
-            and a.dtype == b.dtype
-            and np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
-        )
+        return isinstance(b, np.ndarray) and a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
     if isinstance(a, Tensors):
         return isinstance(b, Tensors) and a.digest() == b.digest()
     if isinstance(a, float) and math.isnan(a):
@@ -157,14 +153,7 @@ def test_what_is_sent_arrives_as_its_declared_type(case: tuple[Any, Any]) -> Non
 
 
 ANYTHING = st.recursive(
-    st.none()
-    | st.booleans()
-    | INTS
-    | st.floats()
-    | st.text(max_size=9)
-    | st.binary(max_size=9)
-    | ARRAYS
-    | TENSORS,
+    st.none() | st.booleans() | INTS | st.floats() | st.text(max_size=9) | st.binary(max_size=9) | ARRAYS | TENSORS,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
     max_leaves=15,
 )
@@ -423,18 +412,14 @@ def test_a_failed_encoding_leaves_nothing_behind() -> None:
         ("soon", datetime.datetime, r"value: expected datetime.*, found another \(Invalid RFC3339"),
     ],
 )
-def test_the_error_says_where_what_was_expected_and_what_was_found(
-    value: Any, declared: Any, message: str
-) -> None:
+def test_the_error_says_where_what_was_expected_and_what_was_found(value: Any, declared: Any, message: str) -> None:
     with pytest.raises(WrongType, match="^" + message):
         round_trip(value, declared)
 
 
 @pytest.mark.parametrize("declared", [Tensors | str, Tensors | np.ndarray, Update | Plan, "Nowhere"])
 def test_a_type_that_cannot_be_told_apart_is_refused_when_it_is_declared(declared: Any) -> None:
-    with pytest.raises(
-        DeclarationError, match=r"^Trainer\.train: values declared as .* cannot be told apart"
-    ):
+    with pytest.raises(DeclarationError, match=r"^Trainer\.train: values declared as .* cannot be told apart"):
         Codec(declared, where="Trainer.train")
 
 

@@ -97,9 +97,7 @@ def test_any_single_element_counts(data: st.DataObject) -> None:
 KEYS = st.text(max_size=3) | st.integers() | st.booleans() | st.tuples(st.integers(0, 9), st.text(max_size=2))
 
 
-@given(
-    st.dictionaries(KEYS.filter(lambda k: not isinstance(k, int) or -(2**63) <= k < 2**64), st.integers(0, 9))
-)
+@given(st.dictionaries(KEYS.filter(lambda k: not isinstance(k, int) or -(2**63) <= k < 2**64), st.integers(0, 9)))
 def test_the_order_of_insertion_does_not_count(mapping: dict[Any, int]) -> None:
     backwards = dict(reversed(mapping.items()))
     assert fingerprint([mapping]) == fingerprint([backwards])

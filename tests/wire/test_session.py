@@ -27,6 +27,7 @@ from rolecall.wire import (
     decode,
     encode,
 )
+from rolecall.wire.frame_codec import fitting_error
 from rolecall.wire.frames import (
     Call,
     Cancel,
@@ -44,7 +45,6 @@ from rolecall.wire.frames import (
     Reply,
     Subscribe,
     Subscribed,
-    WireError,
 )
 
 SMALL = SessionLimits(
@@ -755,7 +755,7 @@ def record() -> None:
     left.send(call(0), [b"x" * 300, b"y"], compress=True)
     left.send(call(1), [np.random.default_rng(1).bytes(250), b"y"], compress=True)
     left.send(call(0, id=9, caller="a/other"), [b"abc", b"defg"])
-    left.send(Failed(3, WireError.fitting("m:E", "message", {"a": [1, {"b": 2}]}, "trace", "where")))
+    left.send(Failed(3, fitting_error("m:E", "message", {"a": [1, {"b": 2}]}, "trace", "where")))
     left.send(Subscribe(4, "b/r", "t", "a/r", [("loss__lt", 0.1)], 10, "latest"))
     left.send(Credit(1, 2))
     left.send(Heartbeat(2.5))

@@ -20,8 +20,10 @@ import pytest
 
 from rolecall.wire import decode, encode, shared_lane
 from rolecall.wire.exchange import ExchangeLimits
-from rolecall.wire.frames import Call, Put, encode_frame
-from rolecall.wire.heads import BULK, Acks, Shared, batch_start, head_start, shared_head
+from rolecall.wire.frame_codec import encode_frame
+from rolecall.wire.frames import Call, Put
+from rolecall.wire.head_codec import batch_start, head_start, shared_head
+from rolecall.wire.heads import BULK, Acks, Shared
 from rolecall.wire.shared_limits import SharedMemoryLimits
 from rolecall.wire.shared_listener import connected_to
 from rolecall.wire.shared_messages import Announce, Greeting, Release, Retire, encode_message

@@ -71,9 +71,7 @@ def test_more_than_ten_arrays_keep_their_places(tmp_path: Path) -> None:
     assert [array[0] for array in load_value(tmp_path / "v", list[np.ndarray])] == list(range(30))
 
 
-def test_a_failed_save_leaves_the_old_file_and_no_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "v"
     save_value(path, "old")
     with pytest.raises(NotEncodable, match=r"/v\[0\]: a value of type object"):
@@ -130,9 +128,7 @@ def test_a_truncated_file(tmp_path: Path) -> None:
 
 
 @given(st.integers(0, 10_000), st.binary(min_size=1, max_size=4))
-def test_a_damaged_file_gives_a_named_error(
-    tmp_path_factory: pytest.TempPathFactory, at: int, piece: bytes
-) -> None:
+def test_a_damaged_file_gives_a_named_error(tmp_path_factory: pytest.TempPathFactory, at: int, piece: bytes) -> None:
     path = tmp_path_factory.mktemp("damaged") / "v"
     save_value(path, progress())
     whole = path.read_bytes()

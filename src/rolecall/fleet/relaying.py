@@ -11,7 +11,8 @@ import msgspec
 from rolecall.core.errors import RolecallError
 from rolecall.runtime.network import Network
 from rolecall.wire import Segment
-from rolecall.wire.frames import Frame, decode_frame, encode_frame
+from rolecall.wire.frame_codec import decode_frame, encode_frame
+from rolecall.wire.frames import Frame
 from rolecall.wire.limits import LinkOverflow
 
 __all__ = ("Parcel", "Relays")

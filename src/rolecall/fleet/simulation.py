@@ -25,8 +25,9 @@ from rolecall.runtime.endpoints import RoleProxy
 from rolecall.sim.attempt import ATTEMPT, note
 from rolecall.sim.checks import Check, Checks, Promise
 from rolecall.sim.disk import Disk
+from rolecall.sim.events import Event, Packet
 from rolecall.sim.faults import Fault, Slow
-from rolecall.sim.log import Event, EventLog, Packet
+from rolecall.sim.log import EventLog
 from rolecall.sim.network import Network
 from rolecall.sim.schedule import At, Schedule, Timed
 from rolecall.sim.simulate import virtual_loop

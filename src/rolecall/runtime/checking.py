@@ -21,7 +21,8 @@ from rolecall.core.topics import Topic
 from rolecall.runtime.calls import Invocation
 from rolecall.runtime.wire_errors import from_wire, to_wire
 from rolecall.wire import ArgsCodec, chunk_decode, chunk_encode, decode, encode, fingerprint
-from rolecall.wire.frames import Failed, encode_frame
+from rolecall.wire.frame_codec import encode_frame
+from rolecall.wire.frames import Failed
 
 if TYPE_CHECKING:
     from rolecall.runtime.instance import RoleInstance

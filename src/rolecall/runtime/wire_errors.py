@@ -6,6 +6,7 @@ import builtins
 import traceback
 
 from rolecall.core.errors import Refused, RemoteError, RolecallError
+from rolecall.wire.frame_codec import fitting_error
 from rolecall.wire.frames import WireError
 
 __all__ = ("from_wire", "to_wire")
@@ -16,7 +17,7 @@ def to_wire(error: BaseException, where: str) -> WireError:
     kind = type(error)
     facts = error.facts if isinstance(error, RolecallError) else {}
     trace = "" if isinstance(error, Refused) else "".join(traceback.format_exception(error))
-    return WireError.fitting(f"{kind.__module__}:{kind.__qualname__}", str(error), facts, trace, where)
+    return fitting_error(f"{kind.__module__}:{kind.__qualname__}", str(error), facts, trace, where)
 
 
 def from_wire(error: WireError) -> Exception:

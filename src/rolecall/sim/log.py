@@ -11,36 +11,15 @@ from typing import Any, Final
 import msgspec
 
 from rolecall.core.records import Audited, DeadLetter, Metric, Record, StatusChange
+from rolecall.sim.events import Event, Packet
 
-__all__ = ("Event", "EventLog", "Packet")
+__all__ = ("EventLog",)
 
 EVENTS_KEPT: Final = 100_000
 PACKETS_KEPT: Final = 100_000
 _ADDRESS: Final = re.compile(r"0x[0-9a-f]{6,}")
 _ENDS: Final = struct.Struct("<II")
 _PACKET: Final = struct.Struct("<d8sQ")
-
-
-class Event(msgspec.Struct, frozen=True):
-    """Something that happened, at a time of the world, on a node (or to none in particular)."""
-
-    time_s: float
-    node: str
-    kind: str
-    facts: dict[str, Any]
-
-    def __str__(self) -> str:
-        facts = " ".join(f"{name}={value}" for name, value in self.facts.items())
-        return f"{self.time_s:12.6f}  {self.node or '-':<12} {self.kind:<12} {facts}"
-
-
-class Packet(msgspec.Struct, frozen=True):
-    """Bytes that a node sent to another, headers included."""
-
-    time_s: float
-    src: str
-    dst: str
-    size_bytes: int
 
 
 class EventLog:

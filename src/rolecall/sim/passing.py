@@ -9,7 +9,7 @@ import msgspec
 
 from rolecall.wire.extensions import Segment
 from rolecall.wire.frames import Frame
-from rolecall.wire.heads import decode_head
+from rolecall.wire.head_codec import decode_head
 
 __all__ = ("Moment", "Passing", "Watcher", "frames_of")
 

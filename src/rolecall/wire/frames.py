@@ -7,14 +7,12 @@ by its type, so that decoding one never takes more memory than a small multiple 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
 from rolecall.core.policies import EventOverflow
-from rolecall.wire.limits import LimitExceeded, Malformed
 
 __all__ = (
     "Admitted",
@@ -41,25 +39,22 @@ __all__ = (
     "Subscribed",
     "Unsubscribe",
     "WireError",
-    "check_free_form",
-    "decode_frame",
-    "encode_frame",
 )
 
-_ITEMS_MAX = 1_000
-_NAME_CHARS = 1_000
-_MESSAGE_CHARS = 10_000
-_TRACEBACK_CHARS = 30_000
-_FACTS_BYTES = 30_000
-_FRAME_BYTES = 256 << 10  # without the payload
-_FREE_FORM_LEVELS = 16
-_FAR_S = 1e18
+ITEMS_MAX = 1_000
+NAME_CHARS = 1_000
+MESSAGE_CHARS = 10_000
+TRACEBACK_CHARS = 30_000
+FACTS_BYTES = 30_000
+FRAME_BYTES = 256 << 10  # without the payload
+FREE_FORM_LEVELS = 16
+FAR_S = 1e18
 
 Id: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-Name: TypeAlias = Annotated[str, Meta(max_length=_NAME_CHARS)]
-Chain: TypeAlias = Annotated[list[Name], Meta(max_length=_ITEMS_MAX)]
-Seconds: TypeAlias = Annotated[float, Meta(ge=-_FAR_S, le=_FAR_S)]  # neither infinite nor "not a number"
+Name: TypeAlias = Annotated[str, Meta(max_length=NAME_CHARS)]
+Chain: TypeAlias = Annotated[list[Name], Meta(max_length=ITEMS_MAX)]
+Seconds: TypeAlias = Annotated[float, Meta(ge=-FAR_S, le=FAR_S)]  # neither infinite nor "not a number"
 CallKind: TypeAlias = Literal["call", "start", "stream"]
 
 
@@ -99,23 +94,10 @@ class WireError(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     """An error as it travels: `type` is "module:QualName", `where` names role, node and channel."""
 
     type: Name
-    message: Annotated[str, Meta(max_length=_MESSAGE_CHARS)]
-    facts: Annotated[dict[Name, Any], Meta(max_length=_ITEMS_MAX)] = {}
-    traceback: Annotated[str, Meta(max_length=_TRACEBACK_CHARS)] = ""
+    message: Annotated[str, Meta(max_length=MESSAGE_CHARS)]
+    facts: Annotated[dict[Name, Any], Meta(max_length=ITEMS_MAX)] = {}
+    traceback: Annotated[str, Meta(max_length=TRACEBACK_CHARS)] = ""
     where: Name = ""
-
-    @classmethod
-    def fitting(
-        cls, type: str, message: str, facts: Mapping[str, Any], traceback: str = "", where: str = ""
-    ) -> WireError:
-        """Return an error that can travel: long texts lose their middle, and facts that cannot travel go."""
-        return cls(
-            type=_clipped(type, _NAME_CHARS),
-            message=_clipped(message, _MESSAGE_CHARS),
-            facts=_portable(facts),
-            traceback=_clipped(traceback, _TRACEBACK_CHARS),
-            where=_clipped(where, _NAME_CHARS),
-        )
 
 
 class Failed(_Frame, frozen=True, tag=3):
@@ -202,7 +184,7 @@ class Subscribe(_Frame, frozen=True, tag=14):
     to: Name
     topic: Name
     subscriber: Name
-    where: Annotated[list[tuple[Name, Any]], Meta(max_length=_ITEMS_MAX)]
+    where: Annotated[list[tuple[Name, Any]], Meta(max_length=ITEMS_MAX)]
     capacity: Count
     overflow: EventOverflow
 
@@ -276,110 +258,3 @@ Frame: TypeAlias = (
     | HeartbeatReply
     | Goodbye
 )
-
-
-# --------------------------------------------------------------------------------------------------- encoding
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, str):  # a role id
-        return str(value)
-    if isinstance(value, float):  # numpy's
-        return float(value)
-    raise NotImplementedError(type(value).__qualname__)
-
-
-_encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
-_decoder: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(Frame)
-_facts_decoder = msgspec.msgpack.Decoder(dict[Name, Any])
-_SURELY_FINE = frozenset(get_args(Frame)) - {Failed, Subscribe, Heartbeat, HeartbeatReply}
-
-
-def encode_frame(frame: Frame) -> bytes:
-    """Return the frame, without its payload, as MessagePack.
-
-    Raises `LimitExceeded` or `Malformed` for a frame that the other side would refuse.
-    """
-    if type(frame) is Call and frame.remaining_s is not None and not -_FAR_S <= frame.remaining_s <= _FAR_S:
-        raise Malformed(f"Call: remaining_s={frame.remaining_s} is no finite number of seconds; None is for ever.")
-    encoded = _encoder.encode(frame)
-    # No list and no text can be too long in less than this; most frames take about 60 bytes.
-    if len(encoded) > _ITEMS_MAX or type(frame) not in _SURELY_FINE:
-        _check(frame, encoded)
-    return encoded
-
-
-def decode_frame(encoded: bytes) -> Frame:
-    """Return the frame that `encode_frame` made the bytes of, one that is not about the connection.
-
-    Raises `Malformed` or `LimitExceeded` for bytes that are none.
-    """
-    if len(encoded) > _FRAME_BYTES:
-        raise LimitExceeded("frame without its payload", len(encoded), _FRAME_BYTES)
-    try:
-        frame = _decoder.decode(encoded)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Malformed(f"This is no frame: {error}.") from None
-    if isinstance(frame, Heartbeat | HeartbeatReply | Goodbye):
-        raise Malformed(f"{type(frame).__name__} is about a connection, and not for what is relayed.")
-    check_free_form(frame)
-    return frame
-
-
-def _check(frame: Frame, encoded: bytes) -> None:
-    if len(encoded) > _FRAME_BYTES:
-        raise LimitExceeded(f"{type(frame).__name__} without its payload", len(encoded), _FRAME_BYTES)
-    try:
-        check_free_form(_decoder.decode(encoded))
-    except msgspec.ValidationError as error:
-        raise Malformed(f"{type(frame).__name__}: the other side would refuse it: {error}.") from None
-
-
-def check_free_form(frame: Frame) -> None:
-    """Raise `LimitExceeded` where the facts of an error or the values of a filter are nested too deeply."""
-    if isinstance(frame, Failed):
-        _check_levels(frame.error.facts, _FREE_FORM_LEVELS)
-    elif isinstance(frame, Subscribe):
-        _check_levels(frame.where, _FREE_FORM_LEVELS)
-
-
-def _check_levels(value: Any, levels: int) -> None:
-    if not isinstance(value, (dict, list, tuple)):
-        return
-    if not levels:
-        raise LimitExceeded("levels of values in a frame", _FREE_FORM_LEVELS + 1, _FREE_FORM_LEVELS)
-    for inner in value.values() if isinstance(value, dict) else value:
-        _check_levels(inner, levels - 1)
-
-
-def _clipped(text: str, limit: int) -> str:
-    if not text.isascii():  # half characters, as in odd file names, do not travel
-        text = text.encode(errors="backslashreplace").decode()
-    if len(text) <= limit:
-        return text
-    half = (limit - 5) // 2
-    return f"{text[:half]} ... {text[-half:]}"
-
-
-def _portable(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts that can travel, as long as there is room for them."""
-    kept: dict[str, Any] = {}
-    room = _FACTS_BYTES
-    for name, value in list(facts.items())[:_ITEMS_MAX]:
-        size = _size_or_none(name, value)
-        if size is not None and size <= room:
-            kept[name] = value
-            room -= size
-    return kept
-
-
-def _size_or_none(name: str, value: Any) -> int | None:
-    try:
-        encoded = _encoder.encode({name: value})
-        _facts_decoder.decode(encoded)
-        _check_levels(value, _FREE_FORM_LEVELS - 1)
-    except (TypeError, ValueError, OverflowError, NotImplementedError, RecursionError, Malformed):
-        return None
-    except msgspec.DecodeError:
-        return None
-    return len(encoded)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 
 from rolecall.wire.assembly import Assembly
 from rolecall.wire.compression import decompress_segments
-from rolecall.wire.frames import Failed, Frame, Subscribe, check_free_form
+from rolecall.wire.frame_codec import check_free_form
+from rolecall.wire.frames import Failed, Frame, Subscribe
 from rolecall.wire.heads import BULK, CONTROL, NORMAL, UNNUMBERED, Acks, Batch, Entry, Shared
 from rolecall.wire.limits import Limits, Malformed
 

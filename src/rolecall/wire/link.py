@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from typing import Final, Literal, Protocol, TypeAlias, cast
 
 from rolecall.wire.extensions import Segment
-from rolecall.wire.frames import Frame, Goodbye, Heartbeat, HeartbeatReply, encode_frame
-from rolecall.wire.heads import UNNUMBERED, Acks, batch_start, entry_head, head_start
+from rolecall.wire.frame_codec import encode_frame
+from rolecall.wire.frames import Frame, Goodbye, Heartbeat, HeartbeatReply
+from rolecall.wire.head_codec import batch_start, entry_head, head_start
+from rolecall.wire.heads import UNNUMBERED, Acks
 from rolecall.wire.limits import LinkOverflow, Malformed
 from rolecall.wire.pacing import Pace, PacedPipe
 from rolecall.wire.peers import Peer, printable

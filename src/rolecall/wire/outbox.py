@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 from rolecall.wire.bulk_lane import BulkLane
 from rolecall.wire.extensions import Segment
-from rolecall.wire.frames import Call, Event, Frame, Item, Progress, Put, Reply, encode_frame
-from rolecall.wire.heads import CONTROL, NORMAL, UNNUMBERED, Acks, entry_head
+from rolecall.wire.frame_codec import encode_frame
+from rolecall.wire.frames import Call, Event, Frame, Item, Progress, Put, Reply
+from rolecall.wire.head_codec import entry_head
+from rolecall.wire.heads import CONTROL, NORMAL, UNNUMBERED, Acks
 from rolecall.wire.lanes import Lane, Taken, UnnumberedLane
 from rolecall.wire.limits import LinkOverflow
 from rolecall.wire.parcels import PIECE_SEGMENTS, Outgoing, Parcel

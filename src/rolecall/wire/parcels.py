@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from rolecall.wire.extensions import Segment
-from rolecall.wire.heads import entry_head, piece_head, shared_head
+from rolecall.wire.head_codec import entry_head, piece_head, shared_head
 from rolecall.wire.routing import Flow
 
 if TYPE_CHECKING:

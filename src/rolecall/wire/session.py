@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from rolecall.wire.compression import compress_segments
 from rolecall.wire.extensions import Segment
 from rolecall.wire.frames import Frame
-from rolecall.wire.heads import BULK, UNNUMBERED, Acks, Batch, batch_start, decode_head, head_of_one, head_start
+from rolecall.wire.head_codec import batch_start, decode_head, head_of_one, head_start
+from rolecall.wire.heads import BULK, UNNUMBERED, Acks, Batch
 from rolecall.wire.inbox import Inbox, Received
 from rolecall.wire.lanes import Taken
 from rolecall.wire.limits import Malformed

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from rolecall.core.ids import RoleId
 from rolecall.wire import LimitExceeded, Malformed, frames
+from rolecall.wire.frame_codec import encode_frame, fitting_error
 from rolecall.wire.frames import (
     Call,
     Cancel,
@@ -22,7 +23,6 @@ from rolecall.wire.frames import (
     Reply,
     Subscribe,
     WireError,
-    encode_frame,
 )
 
 decoder = msgspec.msgpack.Decoder(Frame)
@@ -171,7 +171,7 @@ def test_fields_at_the_end_may_be_left_out_of_a_call() -> None:
 
 
 def test_an_error_is_made_to_fit() -> None:
-    error = WireError.fitting(
+    error = fitting_error(
         "m:E" * 1000,
         "start" + "." * 20_000 + "end",
         {
@@ -200,14 +200,14 @@ def test_an_error_is_made_to_fit() -> None:
 
 def test_many_facts_are_made_to_fit() -> None:
     facts = {f"fact{i}": "x" * 100 for i in range(2_000)}
-    error = WireError.fitting("m:E", "message", facts)
+    error = fitting_error("m:E", "message", facts)
     assert 100 < len(error.facts) < 1_000
     encode_frame(Failed(1, error))
 
 
 @given(names, st.text(max_size=200), st.dictionaries(names, values, max_size=5), st.text(max_size=200))
 def test_an_error_that_fits_is_left_alone(kind: str, message: str, facts: dict[str, Any], traceback: str) -> None:
-    error = WireError.fitting(kind, message, facts, traceback)
+    error = fitting_error(kind, message, facts, traceback)
     assert error == WireError(kind, message, facts, traceback)
     encode_frame(Failed(1, error))
 
