@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -54,6 +55,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def count() -> Callable[[int, int], int]:
     """Return a function that chooses between the count of every run and that of a soak."""
     return lambda usual, soak: soak if SOAK else usual
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _what_stays_is_not_looked_at() -> None:
+    """Have full collections, which hundreds of tests make, pass over what was there before them, such as modules."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
