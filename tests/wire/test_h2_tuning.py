@@ -52,6 +52,9 @@ def tuned(client: bool) -> H2Connection:
         def get_extra_info(self, name: str) -> None:
             return None
 
+        def set_write_buffer_limits(self, high: int) -> None:
+            assert high == 0
+
     class Handler:
         def close(self) -> None:
             pass
