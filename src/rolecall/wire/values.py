@@ -140,7 +140,7 @@ def _parsed(header: bytes) -> tuple[dict[str, _Entry], bytes]:
         entries = {name: msgspec.json.decode(entry, type=_Entry) for name, entry in raw.items()}
         if packed is None:
             raise Malformed(f"its metadata has no {_VALUE!r}.")
-        return entries, base64.b64decode(packed, validate=True)
+        return entries, base64.b64decode(packed.encode(), validate=True)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, binascii.Error) as error:
         raise Malformed(f"its header is damaged: {error}.") from error
 
