@@ -184,6 +184,8 @@ async def test_hellos(cluster, count, until, caplog: pytest.LogCaptureFixture) -
             await asyncio.gather(*(greet(first + number) for number in range(AT_ONCE)))
             reasons = [record.getMessage() for record in caplog.records if "127.0.0.1:" in record.getMessage()]
             assert len(reasons) >= AT_ONCE and all(reason.count(": ") >= 1 for reason in reasons)
+            kept = [argument for record in caplog.records for argument in record.args or ()]
+            assert all(isinstance(argument, str | int | float) for argument in kept)  # and no error with its connection
             if before is None and first >= hellos // 4:
                 gc.collect()
                 before = process.memory_info().rss, process.num_fds()

@@ -108,7 +108,7 @@ def test_a_value_of_another_type(tmp_path: Path) -> None:
         (b"\x02\0\0\0\0\0\0\0{}", "no 'rolecall.value'"),
         (b"\x04\0\0\0\0\0\0\0nope", "header is damaged"),
         (b'\x27\0\0\0\0\0\0\0{"__metadata__":{"rolecall.value":"?"}}  ', "header is damaged"),
-        (b'\x27\0\0\0\0\0\0\0{"__metadata__":{"rolecall.value":"\xc2\x80"}} ', "header is damaged"),
+        (b'\x28\0\0\0\0\0\0\0{"__metadata__":{"rolecall.value":"\xc2\x80"}}', "header is damaged"),
         (b'\x2a\0\0\0\0\0\0\0{"__metadata__":{"rolecall.value":"wQ=="}} ' + b" " * 3, "damaged"),
     ],
 )

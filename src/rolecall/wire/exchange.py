@@ -187,9 +187,9 @@ class Exchange:
             logger.warning("%s: refused: no handshake within %g s", remote, self.limits.handshake_s)
             self._on_refused(remote, f"no handshake within {self.limits.handshake_s:g} s")
         elif isinstance(error, PipeClosed):
-            logger.info("%s: disconnected during the handshake: %s", remote, error)
-        else:
-            logger.warning("%s: refused: %s", remote, error)
+            logger.info("%s: disconnected during the handshake: %s", remote, str(error))
+        else:  # a handler may keep what it is given, and an error the whole connection
+            logger.warning("%s: refused: %s", remote, str(error))
             self._on_refused(remote, str(error))
 
     # ------------------------------------------------------------------------------------------- the life of links
