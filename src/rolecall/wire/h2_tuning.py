@@ -405,8 +405,13 @@ def _settings(client: bool) -> Settings:
 
 
 def write_at_once(transport: Transport) -> None:
-    """Have what is written go at once: neither wait for more, nor for all that is ready to run on uvloop."""
-    transport.set_write_buffer_limits(high=0)  # up to its limit, uvloop writes at the end of its turn
+    """Have what is written go at once: neither wait for more nor, without TLS, for all that is ready to run on uvloop.
+
+    Up to its limit, a transport of uvloop keeps what is written to the end of its turn; with a limit of 0, one of TLS
+    would never want anything.
+    """
+    if transport.get_extra_info("ssl_object") is None:
+        transport.set_write_buffer_limits(high=0)
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
