@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from rolecall.wire.frames import Frame
+from rolecall.wire.landing import Landing
 from rolecall.wire.limits import Limits, Malformed
 
 __all__ = ("Assembly",)
@@ -19,7 +18,9 @@ class Assembly:
 
     __slots__ = ("_buffer", "_filled", "_index", "_left", "_offsets", "_sizes", "frame", "unpacked")
 
-    def __init__(self, frame: Frame, sizes: Sequence[int], unpacked: Sequence[int], limits: Limits) -> None:
+    def __init__(
+        self, frame: Frame, sizes: Sequence[int], unpacked: Sequence[int], limits: Limits, landing: Landing
+    ) -> None:
         limits.check("segments", len(sizes))
         limits.check("message_bytes", sum(sizes))
         if unpacked and len(unpacked) != len(sizes):
@@ -27,7 +28,7 @@ class Assembly:
         limits.check("message_bytes", sum(unpacked))
         self.frame, self.unpacked, self._sizes = frame, unpacked, sizes
         self._offsets, end = _aligned(sizes)
-        self._buffer = np.empty(end, np.uint8).data  # not touched before it is filled, unlike a bytearray
+        self._buffer = landing.take(end)
         self._left = sum(sizes)
         self._index = self._filled = 0  # the segment being filled, and how far
 

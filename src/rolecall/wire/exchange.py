@@ -17,6 +17,7 @@ from rolecall.wire.dialling import Dialler
 from rolecall.wire.exchange_limits import ExchangeLimits
 from rolecall.wire.grpc_server import Listener
 from rolecall.wire.handshaking import Handshaker
+from rolecall.wire.landing import Landing
 from rolecall.wire.limits import Malformed
 from rolecall.wire.link import Ending, Link
 from rolecall.wire.pacing import Pace
@@ -50,9 +51,9 @@ class Exchange:
     """
 
     __slots__ = (
-        "_closing", "_dialler", "_handshaker", "_listeners_", "_on_link", "_on_lost", "_on_refused", "_pace_of",
-        "_pipes", "_roster", "_secret", "_tasks_", "_ticker", "_tls", "_turns", "check_request", "limits", "me",
-        "services", "shared_memory",
+        "_closing", "_dialler", "_handshaker", "_landing", "_listeners_", "_on_link", "_on_lost", "_on_refused",
+        "_pace_of", "_pipes", "_roster", "_secret", "_tasks_", "_ticker", "_tls", "_turns", "check_request", "limits",
+        "me", "services", "shared_memory",
     )  # fmt: skip
 
     _listeners = OnUse(list[Listener])
@@ -81,7 +82,7 @@ class Exchange:
         self._roster = Roster(me, self.limits.links, replaces=self.limits.replaces)
         self._handshaker = Handshaker(self, secret, self._roster, self._new_link, self.shared_memory)
         self._dialler = Dialler(self._handshaker, self._roster, self.limits, self._established)
-        self._turns = Turns()
+        self._turns, self._landing = Turns(), Landing()
         self._ticker = Ticker(self.limits.heartbeat_s, self._tick, self._stalled)
         self._pace_of: Callable[[Peer], Pace | None] | None = None
         self._pipes: tuple[Pipe, ...] = ()
@@ -198,7 +199,7 @@ class Exchange:
         limits = self.limits
         link = Link(
             peer,
-            Session(limits.session, peer=peer.name),
+            Session(limits.session, peer=peer.name, landing=self._landing),
             Suspicion(limits.suspicion_min_s, limits.suspicion_max_s),
             self._turns,
             number=number,
@@ -248,6 +249,7 @@ class Exchange:
         for link in list(self._roster.links.values()):
             link.tick(now_s, self.limits.resume_s)
         self.shared_memory.trim(now_s)
+        self._landing.trim(now_s)
 
     def _stalled(self, late_s: float) -> None:
         for link in self._roster.links.values():

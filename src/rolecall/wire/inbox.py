@@ -10,6 +10,7 @@ from rolecall.wire.compression import decompress_segments
 from rolecall.wire.frame_codec import check_free_form
 from rolecall.wire.frames import Failed, Frame, Subscribe
 from rolecall.wire.heads import BULK, CONTROL, NORMAL, UNNUMBERED, Acks, Batch, Entry, Shared
+from rolecall.wire.landing import Landing
 from rolecall.wire.limits import Limits, Malformed
 
 if TYPE_CHECKING:
@@ -26,10 +27,10 @@ _FREE_FORM = (Failed, Subscribe)
 class Inbox:
     """Takes batches of entries apart; `duplicates` counts entries that had come before."""
 
-    __slots__ = ("_assembly", "_bulk", "_control", "_limits", "_normal", "duplicates", "lane")
+    __slots__ = ("_assembly", "_bulk", "_control", "_landing", "_limits", "_normal", "duplicates", "lane")
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, limits: Limits, landing: Landing) -> None:
+        self._limits, self._landing = limits, landing
         self._control = self._normal = self._bulk = 0  # which entry is the next on each lane
         self._assembly: Assembly | None = None
         self.duplicates = 0
@@ -158,7 +159,7 @@ class Inbox:
         if entry.segments:
             raise Malformed("A frame in pieces began with segments of its own.")
         check_free_form(frame)
-        self._assembly = Assembly(frame, entry.sizes or (), entry.unpacked or (), self._limits)
+        self._assembly = Assembly(frame, entry.sizes or (), entry.unpacked or (), self._limits, self._landing)
         return self._assembly
 
     def _finished(self, assembly: Assembly) -> list[memoryview]:

@@ -15,6 +15,7 @@ from rolecall.wire.frames import Frame
 from rolecall.wire.head_codec import batch_start, decode_head, head_of_one, head_start
 from rolecall.wire.heads import BULK, UNNUMBERED, Acks, Batch
 from rolecall.wire.inbox import Inbox, Received
+from rolecall.wire.landing import Landing
 from rolecall.wire.lanes import Taken
 from rolecall.wire.limits import Malformed
 from rolecall.wire.outbox import Outbox
@@ -43,6 +44,8 @@ class SessionStatistics(NamedTuple):
 class Session:
     """One conversation between this incarnation of a node and one of another; `peer` is for messages only.
 
+    Large messages arrive in memory of `landing`, which several sessions may share.
+
     After it has raised `Malformed` or `LimitExceeded` from `receive` or `connected`, the other side does not
     keep to the protocol, and the session is over: both raise that again.
     """
@@ -52,10 +55,12 @@ class Session:
         "_unacked_frames", "limits",
     )  # fmt: skip
 
-    def __init__(self, limits: SessionLimits | None = None, *, peer: str = "the peer") -> None:
+    def __init__(
+        self, limits: SessionLimits | None = None, *, peer: str = "the peer", landing: Landing | None = None
+    ) -> None:
         self.limits = limits or SessionLimits()
         self._outbox = Outbox(self.limits, peer)
-        self._inbox = Inbox(self.limits.wire)
+        self._inbox = Inbox(self.limits.wire, landing if landing is not None else Landing())
         self._connected = False
         self._broken: Malformed | None = None
         self._unacked_frames = self._unacked_bytes = 0  # received, and the other side does not know it yet
