@@ -21,7 +21,8 @@ VARIABLE: Final = "ROLECALL_COMPILE"
 MODULES: Final = (
     "core/signatures",
     "runtime/buffers", "runtime/calls", "runtime/dispatcher", "runtime/inbound", "runtime/items", "runtime/lines",
-    "runtime/network", "runtime/remote", "runtime/remote_inboxes", "runtime/remote_topics", "runtime/topics",
+    "runtime/network", "runtime/remote", "runtime/remote_inboxes", "runtime/remote_topics",
+    "runtime/requests", "runtime/topics",
     "sim/agenda", "sim/courier", "sim/log", "sim/order", "sim/pair", "sim/queueing", "sim/seam", "sim/timers",
     "wire/arguments", "wire/bulk_lane", "wire/chunk", "wire/codec", "wire/frame_codec", "wire/head_codec",
     "wire/inbox", "wire/lanes", "wire/link", "wire/nesting", "wire/outbox", "wire/session", "wire/sizes", "wire/turns",

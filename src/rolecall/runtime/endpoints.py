@@ -29,6 +29,7 @@ from rolecall.core.policies import EventOverflow
 from rolecall.core.topics import Topic
 from rolecall.runtime.calls import Invocation, Reports, outlive, stopped
 from rolecall.runtime.items import Items
+from rolecall.runtime.requests import request
 
 if TYPE_CHECKING:
     from rolecall.runtime.calls import Port
@@ -99,8 +100,8 @@ class CallEndpoint(_Reach, Endpoint[P, T], Generic[P, T]):
     """A service of another role."""
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        invocation = self.host.request(
-            self.dispatcher(), args, kwargs, CURRENT.get(), anyio.current_effective_deadline()
+        invocation = request(
+            self.host, self.dispatcher(), args, kwargs, CURRENT.get(), anyio.current_effective_deadline()
         )
         future = invocation.future
         try:
@@ -135,7 +136,7 @@ async def start_task(
     host: RoleInstance, dispatcher: Port, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> TaskHandle[Any, Any]:
     """Start a task for a role and return its handle once the mailbox has admitted it."""
-    invocation = host.request(dispatcher, args, kwargs, None, inf, reports=Reports())
+    invocation = request(host, dispatcher, args, kwargs, None, inf, reports=Reports())
     handle: Handle[Any] = Handle(host, invocation)
     if invocation.admission is not None:
         try:
@@ -243,8 +244,8 @@ class Reader(ItemStream[T], Generic[T]):
 
     def _open(self) -> Invocation:
         host = self._reach.host
-        invocation = host.request(
-            self._reach.dispatcher(), self._args, self._kwargs, self._parent, self._deadline, items=self._items
+        invocation = request(
+            host, self._reach.dispatcher(), self._args, self._kwargs, self._parent, self._deadline, items=self._items
         )
         host.started[invocation] = None
         if invocation.future is not None:

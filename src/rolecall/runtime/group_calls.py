@@ -18,6 +18,7 @@ from rolecall.core.errors import CallerError, DeadlineExceeded, QuorumMissed, Ro
 from rolecall.core.groups import Within
 from rolecall.core.ids import RoleId
 from rolecall.runtime.calls import Invocation, outlive
+from rolecall.runtime.requests import request
 
 if TYPE_CHECKING:
     from rolecall.runtime.instance import RoleInstance
@@ -91,8 +92,8 @@ class LocalGroupCall(GroupCall[T], Generic[T]):
 
     def _send_one(self, role: RoleId, bound: Bound[Any, T], deadline: float, payloads: dict[int, Any]) -> None:
         dispatcher = self._host.node.dispatcher(role, bound.name, self._declared)
-        invocation = self._host.request(
-            dispatcher, bound.args, bound.kwargs, CURRENT.get(), deadline, shared=(payloads, id(bound))
+        invocation = request(
+            self._host, dispatcher, bound.args, bound.kwargs, CURRENT.get(), deadline, shared=(payloads, id(bound))
         )
         self._pending[invocation] = role
         invocation.on_ended = self._note

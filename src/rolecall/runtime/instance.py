@@ -59,7 +59,6 @@ if TYPE_CHECKING:
 __all__ = ("Hosting", "RoleInstance")
 
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})  # one for all
-_SMALL = frozenset((int, float, bool, type(None)))
 
 
 class Hosting(msgspec.Struct, frozen=True, kw_only=True):
@@ -193,33 +192,8 @@ class RoleInstance(RoleLife):
             parent = parent.parent
         return False
 
-    def request(
-        self,
-        dispatcher: Port,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        parent: Handling | None,
-        deadline: float,
-        *,
-        reports: Any = None,
-        items: Any = None,
-        shared: Any = None,
-    ) -> Invocation:
-        """Check and submit a message of this role; never waits."""
-        instance = dispatcher.instance
-        dispatcher.signature.check(args, kwargs)
-        if dispatcher.options.allow is not None:
-            self._require_allowed(dispatcher)
-        future = self.node.loop.create_future()
-        invocation = Invocation(dispatcher, self.id, args, kwargs, future=future, parent=parent, deadline=deadline)
-        invocation.reports, invocation.items = reports, items
-        if instance.node.checker is not None:
-            instance.node.checker.passed(invocation, shared)
-        invocation.bytes = _bytes_of(args, kwargs)
-        dispatcher.submit(invocation)
-        return invocation
-
-    def _require_allowed(self, dispatcher: Port) -> None:
+    def require_allowed_to(self, dispatcher: Port) -> None:
+        """Raise `NotAllowed` unless this role may send messages to a channel, as far as is known here."""
         instance = dispatcher.instance  # a role on another node looks itself
         if isinstance(instance, RoleInstance):
             instance.require_allowed(self.id, dispatcher.name)
@@ -388,14 +362,3 @@ class RoleInstance(RoleLife):
     def snapshot(self) -> RoleSnapshot[Any, Any]:
         """Return what another instance of the role could go on from."""
         return take_snapshot(self)
-
-
-def _bytes_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-    """Return about how many bytes arguments hold; plain numbers count as nothing."""
-    size = 0
-    for value in args:
-        if type(value) not in _SMALL:
-            size += size_bytes(value)
-    for value in kwargs.values():
-        size += size_bytes(value)
-    return size

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 __all__ = ("Landing",)
 
-WORTH_BYTES: Final = 16 << 20
-"""What is smaller comes from the memory that the process has: C's allocator gives back what is larger only."""
+WORTH_BYTES: Final = 1 << 20
+"""What is smaller comes from the memory that the process has anyway."""
 KEPT: Final = 2
 """How many buffers are kept: one is read while the other is filled."""
 KEPT_S: Final = 10.0

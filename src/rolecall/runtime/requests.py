@@ -1,0 +1,55 @@
+"""The messages that a role sends: checked, and submitted to where they go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from rolecall.core.context import Handling
+from rolecall.runtime.calls import Invocation
+from rolecall.wire import size_bytes
+
+if TYPE_CHECKING:
+    from rolecall.runtime.calls import Port
+    from rolecall.runtime.instance import RoleInstance
+
+__all__ = ("request",)
+
+_SMALL: Final = frozenset((int, float, bool, type(None)))
+
+
+def request(
+    host: RoleInstance,
+    dispatcher: Port,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    parent: Handling | None,
+    deadline: float,
+    *,
+    reports: Any = None,
+    items: Any = None,
+    shared: Any = None,
+) -> Invocation:
+    """Check and submit a message of a role; never waits."""
+    dispatcher.signature.check(args, kwargs)
+    if dispatcher.options.allow is not None:
+        host.require_allowed_to(dispatcher)
+    future = host.node.loop.create_future()
+    invocation = Invocation(dispatcher, host.id, args, kwargs, future=future, parent=parent, deadline=deadline)
+    invocation.reports, invocation.items = reports, items
+    checker = dispatcher.instance.node.checker
+    if checker is not None:
+        checker.passed(invocation, shared)
+    invocation.bytes = _bytes_of(args, kwargs)
+    dispatcher.submit(invocation)
+    return invocation
+
+
+def _bytes_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
+    """Return about how many bytes arguments hold; plain numbers count as nothing."""
+    size = 0
+    for value in args:
+        if type(value) not in _SMALL:
+            size += size_bytes(value)
+    for value in kwargs.values():
+        size += size_bytes(value)
+    return size
