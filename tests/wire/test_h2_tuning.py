@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import random
-import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +26,6 @@ from rolecall.wire.h2_tuning import (
     TunedConnection,
     TunedProtocol,
     configuration,
-    write_at_once,
 )
 
 HEADERS = [(":method", "POST"), (":path", "/"), (":scheme", "http"), (":authority", "x")]
@@ -54,9 +51,6 @@ def tuned(client: bool) -> H2Connection:
     class Transport(Wire):
         def get_extra_info(self, name: str) -> None:
             return None
-
-        def set_write_buffer_limits(self, high: int) -> None:
-            assert high == 0
 
     class Handler:
         def close(self) -> None:
@@ -286,19 +280,3 @@ def test_h2_and_grpclib_have_what_is_replaced_here() -> None:
     assert "stream.buffer.add(" in received
     assert "unacked_size" in inspect.getsource(grpclib.protocol.EventsProcessor.register)
     assert issubclass(TunedConnection, grpclib.protocol.Connection) and Configuration
-
-
-@pytest.mark.every_loop
-async def test_what_is_written_goes_before_the_loop_turns() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        transport, _ = await asyncio.get_running_loop().create_connection(
-            asyncio.Protocol, *listening.getsockname()[:2]
-        )
-        other, _ = listening.accept()
-        with other:
-            other.setblocking(False)
-            write_at_once(transport)
-            transport.write(b"something")
-            assert other.recv(100) == b"something"
-        transport.abort()
-        await asyncio.sleep(0)

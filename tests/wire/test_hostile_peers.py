@@ -87,8 +87,7 @@ async def test_who_asks_for_nothing_is_hung_up_on(
 
 
 def keep_little(transport: Any) -> None:
-    """Have the kernel keep little of what is not read, and the transport nothing."""
-    transport.set_write_buffer_limits(high=0)
+    """Have the kernel keep little of what is not read."""
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
 
 
@@ -96,7 +95,7 @@ async def test_who_does_not_read_the_answers_is_hung_up_on(
     linked: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(h2_tuning, "_UNREAD_BYTES", 100_000)
-    monkeypatch.setattr(h2_tuning, "write_at_once", keep_little)
+    monkeypatch.setattr(h2_tuning, "set_nodelay", keep_little)
     ping = b"\0\0\x08\x06\0\0\0\0\0" + bytes(8)
     async with linked() as net:
         node = await net.node("a")

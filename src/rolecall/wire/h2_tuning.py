@@ -330,7 +330,7 @@ class TunedProtocol(H2Protocol, asyncio.BufferedProtocol):
 
     def connection_made(self, transport: BaseTransport) -> None:
         """See grpclib."""
-        write_at_once(cast(Transport, transport))
+        set_nodelay(transport)
         address = transport.get_extra_info("peername")
         self.remote = format_address(*address[:2]) if isinstance(address, tuple) else "a process that is gone"
         connection = H2Connection(config=self.h2_config)
@@ -404,14 +404,8 @@ def _settings(client: bool) -> Settings:
     )
 
 
-def write_at_once(transport: Transport) -> None:
-    """Have what is written go at once: neither wait for more nor, without TLS, for all that is ready to run on uvloop.
-
-    Up to its limit, a transport of uvloop keeps what is written to the end of its turn; with a limit of 0, one of TLS
-    would never want anything.
-    """
-    if transport.get_extra_info("ssl_object") is None:
-        transport.set_write_buffer_limits(high=0)
+def set_nodelay(transport: BaseTransport) -> None:
+    """Have small messages sent at once."""
     sock = transport.get_extra_info("socket")
     if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
