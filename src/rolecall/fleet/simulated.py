@@ -180,7 +180,7 @@ class WorldEngine(LocalEngine):
 
     def _say(self, level: str, source: str, text: str) -> None:
         line = LogLine(anyio.current_time() - self._began_s, level, source, text)
-        self.log.record(self.log.began_s + line.time_s, "", line)
+        self.log.record(self.world.loop.now_s(), "", line)
         for observer in self._observers:
             observer(line)
 

@@ -178,12 +178,9 @@ class Dispatcher:
 
     def _awaits(self, parent: Handling, call: Invocation) -> bool:
         """Say whether a call is one of a chain; of one that has been on other nodes, only its key comes back."""
-        waiting: Handling | None = parent
-        while waiting is not None:
-            if waiting is call or (waiting.where == self.where and waiting.key == call.key):
-                return True
-            waiting = waiting.parent
-        return False
+        return any(
+            waiting is call or (waiting.where == self.where and waiting.key == call.key) for waiting in chain(parent)
+        )
 
     # ------------------------------------------------------------------------------------------ serving
 

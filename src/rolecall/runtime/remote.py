@@ -13,7 +13,7 @@ import anyio
 import msgspec
 
 from rolecall.core.channels import Channel
-from rolecall.core.context import Handling
+from rolecall.core.context import Handling, chain
 from rolecall.core.errors import DeadlineExceeded, NodeLost, RolecallError, RoleLost
 from rolecall.core.ids import RoleId
 from rolecall.core.inboxes import Inbox
@@ -374,11 +374,7 @@ class DistantHandling:
 
 def chain_keys(parent: Handling | None) -> list[str]:
     """Return the keys of the calls that wait for one, innermost first, as they travel."""
-    keys = []
-    while parent is not None:
-        keys.append(parent.key)
-        parent = parent.parent
-    return keys
+    return [handling.key for handling in chain(parent)]
 
 
 def _remaining_s(deadline: float) -> float | None:

@@ -33,6 +33,7 @@ class Collector:
         due = max(generation for generation, at in enumerate(self._next) if steps >= at)
         gc.collect(due)
         self._pages.settle()
+        apart = max(_STEPS, _STEPS_EACH * pending)
         for generation in range(due + 1):
-            self._next[generation] = steps + max(_STEPS, _STEPS_EACH * pending) * _AS_MANY[generation]
+            self._next[generation] = steps + apart * _AS_MANY[generation]
         self.due = self._next[0]

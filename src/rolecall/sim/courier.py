@@ -54,7 +54,7 @@ class Route(Arriving):
 
     def __init__(self, courier: Courier, pair: Pair) -> None:
         super().__init__(courier.timeline.contexts(pair.dst))
-        self._courier, self._pair, self._agenda = courier, pair, courier.agenda
+        self._courier, self._pair, self._agenda = courier, pair, courier.timeline.agenda
         self._under_way: list[_Parcel] = []  # in order; short, so that its head is taken off quickly
         self._held = False
         self._ends = b""  # as the tap knows them
@@ -161,7 +161,7 @@ class Courier:
     """Connections over a modelled network, and what cuts and crashes do to them."""
 
     def __init__(self, network: Network, timeline: Timeline) -> None:
-        self.network, self.timeline, self.agenda = network, timeline, timeline.agenda
+        self.network, self.timeline = network, timeline
         self.connections: dict[Connection, None] = {}
         """Those there are, in the order in which they were made."""
         self.tap: Tap | None = None

@@ -7,6 +7,7 @@ earliest of these is in order.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from heapq import heapify, heappop, heappush
 from math import inf
 from typing import Any, Final, TypeAlias
@@ -57,7 +58,7 @@ class Timers:
         if not self._due:
             self._begin(key, entry)
         elif key == self._key:
-            self._insert(entry)
+            self._due.insert(bisect_left(self._due, -when_s, key=_nearness), entry)
         elif key < self._key:
             self._later[self._key] = self._due
             self._ordered.add(self._key)
@@ -78,19 +79,7 @@ class Timers:
             heappush(self._keys, key)
             return
         bucket.append(entry)
-        if self._ordered:
-            self._ordered.discard(key)
-
-    def _insert(self, entry: Entry) -> None:
-        """Put an entry into the earliest bucket, before which those of the same time go off."""
-        due, low, high = self._due, 0, len(self._due)
-        while low < high:
-            middle = (low + high) // 2
-            if due[middle][0] > entry[0]:
-                low = middle + 1
-            else:
-                high = middle
-        due.insert(low, entry)
+        self._ordered.discard(key)
 
     def one_arrives(self, now_s: float) -> bool:
         """Return whether the next one is an arrival, due now and not before, and nothing else is due with it."""
@@ -147,6 +136,11 @@ class Timers:
         self.size -= self._cancelled
         self._cancelled = 0
         self._look()
+
+
+def _nearness(entry: Entry) -> float:
+    """Return what the earliest bucket is in the order of: the nearest comes last."""
+    return -entry[0]
 
 
 def _is_cancelled(entry: Entry) -> bool:

@@ -60,7 +60,7 @@ class Session:
     ) -> None:
         self.limits = limits or SessionLimits()
         self._outbox = Outbox(self.limits, peer)
-        self._inbox = Inbox(self.limits.wire, landing if landing is not None else Landing())
+        self._inbox = Inbox(self.limits.wire, landing or Landing())
         self._connected = False
         self._broken: Malformed | None = None
         self._unacked_frames = self._unacked_bytes = 0  # received, and the other side does not know it yet
