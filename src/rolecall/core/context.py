@@ -15,8 +15,11 @@ __all__ = ("CURRENT", "Handling", "caller", "chain", "progress")
 class Handling(Protocol):
     """The call, task, stream or event that the current handler serves."""
 
-    caller: RoleId
     parent: Handling | None
+
+    @property
+    def caller(self) -> RoleId:
+        """Who sent it."""
 
     @property
     def where(self) -> str:

@@ -52,9 +52,9 @@ class Signature:
         """Raise `WrongArgument` unless the arguments fit in number, name and outermost type."""
         if kwargs or self._needs_keywords or not self._required <= len(args) <= len(self._accepted):
             self._bind(args, kwargs)
-        for position, (value, accepted) in enumerate(zip(args, self._accepted, strict=False)):
-            if not isinstance(value, accepted):
-                self._complain(self.parameters[position], value)
+        for position in range(len(args)):  # not `enumerate(zip(...))`: it is done for every message
+            if not isinstance(args[position], self._accepted[position]):
+                self._complain(self.parameters[position], args[position])
 
     def _bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:

@@ -100,7 +100,7 @@ class Checker:
 
     def returned(self, invocation: Invocation, result: Any) -> None:
         """End a call with what its caller would have received, or with what was wrong."""
-        where, owner = invocation.where, invocation.dispatcher.instance.id
+        where, owner = invocation.where, invocation.dispatcher.role
         try:
             self._require_unchanged(invocation)
             hint = invocation.dispatcher.signature.result if invocation.items is None else Any
@@ -126,7 +126,7 @@ class Checker:
     def item(self, invocation: Invocation, item: Any) -> Any:
         """Return an item of a stream as its reader would have received it."""
         hint = (typing.get_args(invocation.dispatcher.signature.result) or (Any,))[0]
-        return self._handed_over(item, hint, invocation.where, "item", invocation.dispatcher.instance.id)
+        return self._handed_over(item, hint, invocation.where, "item", invocation.dispatcher.role)
 
     # ------------------------------------------------------------------------------------ events and messages
 

@@ -20,7 +20,7 @@ from rolecall.core.errors import CallCycle, NodeLost, Overloaded, Refused, Remot
 from rolecall.core.policies import ChannelOptions
 from rolecall.core.safe_points import is_parked
 from rolecall.core.signatures import ANYTHING
-from rolecall.runtime.calls import ENDED, PARKED, RUNNING, TAKEN, WAITING, Invocation, portable
+from rolecall.runtime.calls import ENDED, PARKED, RUNNING, TAKEN, WAITING, Invocation, Port, portable
 
 if TYPE_CHECKING:
     from rolecall.runtime.instance import RoleInstance
@@ -37,7 +37,7 @@ Nothing is ever put into this one; see `_added`.
 """
 
 
-class Dispatcher:
+class Dispatcher(Port):
     """A channel of a role instance: its bounded mailbox, its parked senders and its workers.
 
     While senders are parked the mailbox is full, and while messages wait in it no worker is free. What was handed
@@ -46,9 +46,8 @@ class Dispatcher:
     """
 
     __slots__ = (
-        "_distant_turn", "_promised", "_promised_bytes", "_room_wanted", "closed", "fresh", "handled", "handler",
-        "idle", "instance", "kind", "mailbox", "mailbox_bytes", "name", "options", "parked", "signature", "taken",
-        "where", "workers",
+        "_distant_turn", "_promised", "_promised_bytes", "_room_wanted", "fresh", "handled", "handler", "idle",
+        "instance", "mailbox", "mailbox_bytes", "parked", "taken", "workers",
     )  # fmt: skip
 
     def __init__(
@@ -59,11 +58,10 @@ class Dispatcher:
         handler: Callable[..., Any],
         options: ChannelOptions,
     ) -> None:
-        self.instance, self.name, self.kind = instance, name, kind
-        self.handler, self.options = handler, options
-        self.where = f"{instance.id}.{name}"
         channel = instance.declared.channels.get(name) if kind != "event" else None
-        self.signature = channel.signature(instance.declared.role_class) if channel is not None else ANYTHING
+        signature = channel.signature(instance.declared.role_class) if channel is not None else ANYTHING
+        super().__init__(instance.node, instance.id, name, kind, signature, options)
+        self.instance, self.handler = instance, handler
         self.taken: deque[Invocation] = NO_QUEUE_YET
         self.mailbox: deque[Invocation] = NO_QUEUE_YET
         self.mailbox_bytes = 0
@@ -71,7 +69,6 @@ class Dispatcher:
         self._room_wanted: deque[tuple[int, Callable[[], bool]]] = NO_QUEUE_YET
         self.workers: list[Worker] = []
         self.idle: deque[Worker] = NO_QUEUE_YET
-        self.closed = False
         self.fresh = True
         """Whether there never has been a message."""
         self.handled = 0
@@ -170,17 +167,19 @@ class Dispatcher:
 
     def refuse_cycle(self, parent: Handling) -> None:
         """Raise `CallCycle` if a message with this chain would wait for itself."""
-        held = self.running
-        if len(held) < self.options.concurrent:
-            return
-        if all(self._awaits(parent, call) for call in held):
+        held = 0
+        for worker in self.workers:
+            if worker.current is not None:
+                if not _awaits(parent, worker.current):
+                    return
+                held += 1
+        for call in self.taken:
+            if call.state != ENDED:
+                if not _awaits(parent, call):
+                    return
+                held += 1
+        if held >= self.options.concurrent:
             raise CallCycle([*(handling.where for handling in reversed(list(chain(parent)))), self.where])
-
-    def _awaits(self, parent: Handling, call: Invocation) -> bool:
-        """Say whether a call is one of a chain; of one that has been on other nodes, only its key comes back."""
-        return any(
-            waiting is call or (waiting.where == self.where and waiting.key == call.key) for waiting in chain(parent)
-        )
 
     # ------------------------------------------------------------------------------------------ serving
 
@@ -296,6 +295,15 @@ class Dispatcher:
                     self._promised_bytes += size
 
 
+def _awaits(parent: Handling | None, call: Invocation) -> bool:
+    """Say whether a call is one of a chain; of one that has been on other nodes, only its key comes back."""
+    while parent is not None:
+        if parent is call or (parent.where == call.where and call.known_as(parent.key)):
+            return True
+        parent = parent.parent
+    return False
+
+
 def _added(queue: deque[T], item: T) -> deque[T]:
     """Return a queue with an item at its end: a new one, where there was none yet."""
     if queue is NO_QUEUE_YET:
@@ -349,7 +357,12 @@ class Worker:
             while not self._scope.cancel_called:
                 invocation = dispatcher.next()
                 if invocation is not None:
-                    await self._handle(invocation)
+                    self._begin(invocation)
+                    try:
+                        if self._in_time(invocation):
+                            await self._run_handler(invocation)
+                    finally:
+                        self._end()
                 elif len(dispatcher.idle) >= IDLE_WORKERS:
                     return False
                 else:
@@ -357,34 +370,33 @@ class Worker:
         return True
 
     async def _rest(self) -> None:
-        self._alarm = self.dispatcher.instance.node.loop.create_future()
+        self._alarm = self.dispatcher.node.loop.create_future()
         self.dispatcher.rest(self)
         await self._alarm
 
-    async def _handle(self, invocation: Invocation) -> None:
+    def _begin(self, invocation: Invocation) -> None:
         self.current = invocation
-        try:
-            invocation.worker, invocation.state = self, RUNNING
-            self.dispatcher.handled += 1
-            CURRENT.set(invocation)
-            if invocation.deadline == inf:
-                await self._run_handler(invocation)
-            else:
-                await self._run_until(invocation.deadline, invocation)
-        finally:
-            self.current = None
-            CURRENT.set(None)
+        invocation.worker, invocation.state = self, RUNNING
+        self.dispatcher.handled += 1
+        CURRENT.set(invocation)
 
-    async def _run_until(self, deadline: float, invocation: Invocation) -> None:
-        if anyio.current_time() >= deadline:
-            invocation.state = WAITING
-            invocation.end_cancelled()
-            return
-        self._scope.deadline = deadline
-        try:
-            await self._run_handler(invocation)
-        finally:
+    def _in_time(self, invocation: Invocation) -> bool:
+        """Have the handler end by the deadline; or end the message, when that has passed."""
+        deadline = invocation.deadline
+        if deadline == inf:
+            return True
+        if anyio.current_time() < deadline:
+            self._scope.deadline = deadline
+            return True
+        invocation.state = WAITING
+        invocation.end_cancelled()
+        return False
+
+    def _end(self) -> None:
+        if self.current is not None and self.current.deadline != inf:
             self._scope.deadline = inf
+        self.current = None
+        CURRENT.set(None)
 
     async def _run_handler(self, invocation: Invocation) -> None:
         dispatcher = self.dispatcher
@@ -394,7 +406,7 @@ class Worker:
                 result = await dispatcher.handler(*invocation.args, **invocation.kwargs)
             else:
                 await self._write_items(invocation)
-            checker = dispatcher.instance.node.checker
+            checker = dispatcher.node.checker
             if checker is None:
                 invocation.finish(result)
             else:
@@ -404,14 +416,14 @@ class Worker:
                 raise
         except Exception as error:
             if not isinstance(error, Refused):
-                dispatcher.instance.node.count_error(dispatcher.where, error)
-            failure, checker = portable(error, dispatcher.where), dispatcher.instance.node.checker
+                dispatcher.node.count_error(dispatcher.where, error)
+            failure, checker = portable(error, dispatcher.where), dispatcher.node.checker
             invocation.fail(failure if checker is None else checker.raised(failure, dispatcher.where))
         except BaseException as error:
             self._unwound(invocation, error)
 
     async def _write_items(self, invocation: Invocation) -> None:
-        items, checker = invocation.items, self.dispatcher.instance.node.checker
+        items, checker = invocation.items, self.dispatcher.node.checker
         async with contextlib.aclosing(self.dispatcher.handler(*invocation.args, **invocation.kwargs)) as written:
             async for item in written:
                 await items.write(item if checker is None else checker.item(invocation, item))

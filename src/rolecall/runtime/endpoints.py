@@ -7,8 +7,6 @@ from collections.abc import AsyncIterator, Hashable, Iterable, Mapping
 from math import inf
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-import anyio
-
 from rolecall.core.context import CURRENT, Handling
 from rolecall.core.declarations import Declarations, declarations
 from rolecall.core.ends import (
@@ -27,7 +25,7 @@ from rolecall.core.ids import RoleId
 from rolecall.core.inboxes import Inbox
 from rolecall.core.policies import EventOverflow
 from rolecall.core.topics import Topic
-from rolecall.runtime.calls import Invocation, Reports, outlive, stopped
+from rolecall.runtime.calls import Invocation, Reports, effective_deadline, outlive, stopped
 from rolecall.runtime.items import Items
 from rolecall.runtime.requests import request
 
@@ -100,9 +98,7 @@ class CallEndpoint(_Reach, Endpoint[P, T], Generic[P, T]):
     """A service of another role."""
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        invocation = request(
-            self.host, self.dispatcher(), args, kwargs, CURRENT.get(), anyio.current_effective_deadline()
-        )
+        invocation = request(self.host, self.dispatcher(), args, kwargs, CURRENT.get(), effective_deadline())
         future = invocation.future
         try:
             result: T = await future  # type: ignore[misc]
@@ -126,7 +122,7 @@ class ReadEndpoint(_Reach, StreamEndpoint[P, T], Generic[P, T]):
     """A stream of another role."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ItemStream[T]:
-        return Reader(self, args, kwargs, CURRENT.get(), anyio.current_effective_deadline())
+        return Reader(self, args, kwargs, CURRENT.get(), effective_deadline())
 
 
 # ---------------------------------------------------------------------------------------------- tasks
@@ -165,7 +161,7 @@ class Handle(TaskHandle[T, Any], Generic[T]):
 
     @property
     def role(self) -> RoleId:
-        return self._invocation.dispatcher.instance.id
+        return self._invocation.dispatcher.role
 
     @property
     def done(self) -> bool:
@@ -264,7 +260,7 @@ def _bury_failure(host: RoleInstance, invocation: Invocation) -> None:
     """Keep the error of a task or stream that nobody asked for, unless it is a normal answer."""
     error, dispatcher = _failure(invocation), invocation.dispatcher
     if error is not None and not isinstance(error, Refused | Superseded):
-        host.node.on_loop(host.node.bury, dispatcher.kind, dispatcher.instance.id, dispatcher.name, error)
+        host.node.on_loop(host.node.bury, dispatcher.kind, dispatcher.role, dispatcher.name, error)
 
 
 # ----------------------------------------------------------------------------------------- topics and inboxes

@@ -17,7 +17,7 @@ from rolecall.core.ends import GroupCall, Replies
 from rolecall.core.errors import CallerError, DeadlineExceeded, QuorumMissed, RolecallError, RoleLost
 from rolecall.core.groups import Within
 from rolecall.core.ids import RoleId
-from rolecall.runtime.calls import Invocation, outlive
+from rolecall.runtime.calls import Invocation, effective_deadline, outlive
 from rolecall.runtime.requests import request
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class LocalGroupCall(GroupCall[T], Generic[T]):
             raise
         finally:
             self._leave()
-        await outlive(anyio.current_effective_deadline())
+        await outlive(effective_deadline())
         self._require_quorum()
 
     async def _gather(self) -> Replies[T]:
@@ -77,7 +77,7 @@ class LocalGroupCall(GroupCall[T], Generic[T]):
         least = self._within.least(len(self._calls))
         if least > len(self._calls):
             raise QuorumMissed(f"{self._host.id}: {self._channel}", least, 0, {})
-        deadline = anyio.current_effective_deadline()
+        deadline = effective_deadline()
         if self._within.deadline_s is not None:
             self._end = anyio.current_time() + self._within.deadline_s
         if self._within.late == "cancel":

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
@@ -14,7 +14,8 @@ from rolecall.core.context import Handling
 from rolecall.core.errors import NotAllowed, RolecallError
 from rolecall.core.ids import RoleId
 from rolecall.core.on_use import NONE_YET
-from rolecall.runtime.calls import Invocation, Reports, portable
+from rolecall.core.signatures import Signature
+from rolecall.runtime.calls import Answer, Invocation, Reports, portable
 from rolecall.runtime.dispatcher import Dispatcher
 from rolecall.runtime.items import Items
 from rolecall.runtime.lines import InLine
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ("Inbound",)
 
+_REPLY: Final = f.Reply
+_FOR_EVER: Final = inf
+
 
 class Inbound:
     """The requests of one peer that are under way here."""
@@ -38,7 +42,7 @@ class Inbound:
 
     def __init__(self, network: Network, peer: str) -> None:
         self._network, self._peer = network, peer
-        self._lines: dict[tuple[str, str, str], InLine] = NONE_YET
+        self._lines: dict[tuple[str, str, str], _Line] = NONE_YET
         self._running: dict[int, Invocation] = NONE_YET
         self._sinks: dict[int, WireSink] = NONE_YET
         self._lost = False
@@ -64,17 +68,18 @@ class Inbound:
             self._send(f.Full(frame.id))
             return
         promised = line.redeem()
-        caller, size = RoleId(frame.caller), _bytes_of(segments)
+        size = _bytes_of(segments)
         try:
-            dispatcher = self._dispatcher(caller, frame)
-            if frame.remaining_s is not None and frame.remaining_s <= 0:
+            dispatcher = self._dispatcher(line, frame.channel)
+            remaining_s = frame.remaining_s
+            if remaining_s is not None and remaining_s <= 0:
                 self._send(f.Cancelled(frame.id))
             elif promised is None and self._must_wait(dispatcher, frame, size):
                 self._send(f.Full(frame.id))
                 dispatcher.when_room(size, partial(self._promise, dispatcher, frame, line, size))
                 return
             else:
-                self._submit(dispatcher, caller, frame, segments, size, promised=promised is not None)
+                self._submit(dispatcher, line, frame, segments, size, promised=promised is not None)
         except RolecallError as error:
             self._send(f.Failed(frame.id, to_wire(error, f"{frame.to}.{frame.channel}")))
         if promised is not None:
@@ -94,67 +99,70 @@ class Inbound:
         if invocation is not None and isinstance(invocation.items, _WireItems):
             invocation.items.grant(count)
 
-    def _dispatcher(self, caller: RoleId, frame: f.Call) -> Dispatcher:
-        self._require_bound(caller, frame.to, frame.channel)
-        found = self._network.node.local_dispatcher(RoleId(frame.to), frame.channel)
-        found.instance.require_allowed(caller, frame.channel)
+    def _dispatcher(self, line: _Line, channel: str) -> Dispatcher:
+        self._require_bound(line.caller, line.to, channel)
+        found: Dispatcher = self._network.node.local_dispatcher(line.to, channel)
+        if found.options.allow is not None:
+            found.instance.require_allowed(line.caller, channel)
         return found
 
     def _submit(
         self,
         dispatcher: Dispatcher,
-        caller: RoleId,
+        line: _Line,
         frame: f.Call,
         segments: Sequence[memoryview],
         size: int,
         *,
         promised: bool,
     ) -> None:
-        args, kwargs = ArgsCodec.of(dispatcher.signature).decode(segments)
-        future = self._network.node.loop.create_future()
-        deadline = inf if frame.remaining_s is None else anyio.current_time() + frame.remaining_s
-        invocation = Invocation(
-            dispatcher,
-            caller,
-            args,
-            kwargs,
-            future=future,
-            parent=_chain(frame.chain),
-            deadline=deadline,
-        )
+        args, kwargs = line.codec(dispatcher.signature).decode(segments)
+        parent = _chain(frame.chain)
+        deadline = _FOR_EVER if (remaining_s := frame.remaining_s) is None else anyio.current_time() + remaining_s
+        invocation = Invocation(dispatcher, line.caller, args, kwargs, parent=parent, deadline=deadline)
         invocation.bytes = size  # what `must_wait` was asked for, so that it is never parked here
-        compress = dispatcher.options.compress
-        if frame.kind == "stream":
-            when_room = partial(self._network.when_room, self._peer)
-            invocation.items = _WireItems(frame.window, partial(self._item, frame.id, compress), when_room)
-        elif frame.kind == "start":
-            invocation.reports = _WireReports(partial(self._progress, frame.id, compress))
+        number: int = frame.id
+        invocation.answer = _Answer(self, number, dispatcher)
+        if (kind := frame.kind) != "call":
+            self._prepare(invocation, number, kind, frame.window)
         if self._running is NONE_YET:
             self._running = {}
-        self._running[frame.id] = invocation
+        self._running[number] = invocation
         try:
             dispatcher.submit(invocation, promised=promised)
         except RolecallError:
-            del self._running[frame.id]
+            del self._running[number]
             raise
-        if frame.kind == "start":
-            self._send(f.Admitted(frame.id))
-        future.add_done_callback(partial(self._answer, frame.id, invocation))
+        if kind == "start":
+            self._send(f.Admitted(number))
 
-    def _answer(self, number: int, invocation: Invocation, future: asyncio.Future[Any]) -> None:
+    def _prepare(self, invocation: Invocation, number: int, kind: f.CallKind, window: int) -> None:
+        """Have what a task reports, or a stream yields, go to the peer."""
+        compress = invocation.dispatcher.options.compress
+        if kind == "stream":
+            when_room = partial(self._network.when_room, self._peer)
+            invocation.items = _WireItems(window, partial(self._item, number, compress), when_room)
+        else:
+            invocation.reports = _WireReports(partial(self._progress, number, compress))
+
+    def finished(self, number: int, dispatcher: Dispatcher, result: Any) -> None:
+        """Answer with the result of a handler."""
         self._running.pop(number, None)
-        if future.cancelled():
-            self._send(f.Cancelled(number))
-            return
-        error = future.exception()
-        if error is not None:
-            self._send(f.Failed(number, to_wire(portable(error, invocation.where), invocation.where)))
-            return
         try:
-            result = encode(future.result(), where=f"{invocation.where}: result")
-            self._send(f.Reply(number), result, compress=invocation.dispatcher.options.compress)
+            segments = encode(result, where=dispatcher.where + ": result")
+            self._send(_REPLY(number), segments, compress=dispatcher.options.compress)
         except RolecallError as problem:  # it cannot travel, or is too large
-            self._send(f.Failed(number, to_wire(problem, invocation.where)))
+            self._send(f.Failed(number, to_wire(problem, dispatcher.where)))
+
+    def failed(self, number: int, where: str, error: Exception) -> None:
+        """Answer with what went wrong."""
+        self._running.pop(number, None)
+        self._send(f.Failed(number, to_wire(portable(error, where), where)))
+
+    def cancelled(self, number: int) -> None:
+        """Answer that there will be no result."""
+        self._running.pop(number, None)
+        self._send(f.Cancelled(number))
 
     def _item(self, number: int, compress: bool, item: Any) -> None:
         self._send(f.Item(number), encode(item, where="item"), compress=compress)
@@ -201,15 +209,14 @@ class Inbound:
         if line.took():
             self._send(f.Ready(frame.to, frame.inbox, frame.caller))
 
-    def _put(self, frame: f.Put, segments: Sequence[memoryview], line: InLine, *, promised: bool) -> bool:
-        caller, to = RoleId(frame.caller), RoleId(frame.to)
-        self._require_bound(caller, to, frame.inbox)
-        end = self._network.node.local_inbox(to, frame.inbox)
+    def _put(self, frame: f.Put, segments: Sequence[memoryview], line: _Line, *, promised: bool) -> bool:
+        self._require_bound(line.caller, line.to, frame.inbox)
+        end = self._network.node.local_inbox(line.to, frame.inbox)
         if not segments:  # its sender has left, and the line goes on
             return True
-        item = decode(segments, end.declaration.type, where=f"{to}.{frame.inbox}: message")
+        item = decode(segments, end.declaration.type, where=f"{line.to}.{frame.inbox}: message")
         size = size_bytes(item)
-        if end.buffer.take_in(caller, item, size, promised=promised):
+        if end.buffer.take_in(line.caller, item, size, promised=promised):
             return True
         if line.asked is None:
             ready = partial(self._send, f.Ready(frame.to, frame.inbox, frame.caller))
@@ -244,12 +251,12 @@ class Inbound:
 
     # ------------------------------------------------------------------------------------------ both
 
-    def _line(self, caller: str, to: str, name: str) -> InLine:
+    def _line(self, caller: str, to: str, name: str) -> _Line:
         line = self._lines.get((caller, to, name))
         if line is None:
             if self._lines is NONE_YET:
                 self._lines = {}
-            line = self._lines[caller, to, name] = InLine()
+            line = self._lines[caller, to, name] = _Line(RoleId(caller), RoleId(to))
         return line
 
     def _require_bound(self, caller: RoleId, to: str, name: str) -> None:
@@ -262,6 +269,46 @@ class Inbound:
     def _send(self, frame: f.Frame, segments: Sequence[Segment] = (), *, compress: bool = False) -> None:
         if not self._lost:  # another life of the peer would take it for an answer to a request of its own
             self._network.send(self._peer, frame, segments, compress=compress)
+
+
+class _Line(InLine):
+    """The messages of one role to one channel or inbox here."""
+
+    __slots__ = ("_codec", "_signature", "caller", "to")
+
+    def __init__(self, caller: RoleId, to: RoleId) -> None:
+        super().__init__()
+        self.caller, self.to = caller, to
+        self._signature: Signature | None = None
+        self._codec: ArgsCodec | None = None
+
+    def codec(self, signature: Signature) -> ArgsCodec:
+        """Return the codec of a channel's arguments, which is another one only in another life of the role."""
+        if self._codec is None or self._signature is not signature:
+            self._signature, self._codec = signature, ArgsCodec.of(signature)
+        return self._codec
+
+
+class _Answer(Answer):
+    """The answer to a call of another node."""
+
+    __slots__ = ("_dispatcher", "_inbound", "_number")
+
+    def __init__(self, inbound: Inbound, number: int, dispatcher: Dispatcher) -> None:
+        super().__init__()
+        self._inbound, self._number, self._dispatcher = inbound, number, dispatcher
+
+    def finish(self, result: Any) -> None:
+        self.given = True
+        self._inbound.finished(self._number, self._dispatcher, result)
+
+    def fail(self, error: Exception) -> None:
+        self.given = True
+        self._inbound.failed(self._number, self._dispatcher.where, error)
+
+    def cancel(self) -> None:
+        self.given = True
+        self._inbound.cancelled(self._number)
 
 
 def _bytes_of(segments: Sequence[memoryview]) -> int:

@@ -187,16 +187,18 @@ class RoleInstance(RoleLife):
             return self.takes_work
         parent: Handling | None = invocation.parent
         while parent is not None:
-            if isinstance(parent, Invocation) and parent.dispatcher.instance is self and parent.state == RUNNING:
+            if isinstance(parent, Invocation) and parent.state == RUNNING and self._has(parent.dispatcher):
                 return True
             parent = parent.parent
         return False
 
+    def _has(self, port: Port) -> bool:
+        return isinstance(port, Dispatcher) and port.instance is self
+
     def require_allowed_to(self, dispatcher: Port) -> None:
         """Raise `NotAllowed` unless this role may send messages to a channel, as far as is known here."""
-        instance = dispatcher.instance  # a role on another node looks itself
-        if isinstance(instance, RoleInstance):
-            instance.require_allowed(self.id, dispatcher.name)
+        if isinstance(dispatcher, Dispatcher):  # a role on another node looks itself
+            dispatcher.instance.require_allowed(self.id, dispatcher.name)
 
     def require_allowed(self, caller: RoleId, channel: str) -> None:
         """Raise `NotAllowed` unless a role may call a channel of this one; it may always call its own."""

@@ -131,6 +131,8 @@ class OutLine(Generic[M]):
 class InLine:
     """The receiving end: says which message may be taken, and whether the sender must be told to go on."""
 
+    __slots__ = ("_expected", "_inbox", "_refused_below", "asked", "promised", "promised_bytes")
+
     def __init__(self) -> None:
         self._expected = 0
         self._refused_below = 0

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from rolecall.core.errors import NodeLost, RoleLost
 from rolecall.core.ids import RoleId
 from rolecall.core.on_use import NONE_YET
 from rolecall.runtime.inbound import Inbound
-from rolecall.runtime.remote import RemoteRole
+from rolecall.runtime.remote import RemoteChannel, RemoteRole
 from rolecall.wire import Segment, encode
 from rolecall.wire import frames as f
 from rolecall.wire.limits import LinkOverflow
@@ -30,7 +29,7 @@ WAITING_FRAMES = 65_536
 WAITING_BYTES = 256 << 20
 
 _WITH_PAYLOAD: dict[type, str] = {f.Reply: "replied", f.Progress: "progress", f.Item: "item", f.Event: "event"}
-_ANSWERS: dict[type, str] = {
+_ANSWERS: Final[dict[type, str]] = {
     **_WITH_PAYLOAD,
     f.Failed: "failed",
     f.Cancelled: "cancelled",
@@ -39,11 +38,13 @@ _ANSWERS: dict[type, str] = {
     f.Subscribed: "subscribed",
 }
 """What takes an answer, at those who can be answered so."""
-_CAN_WAIT = frozenset({f.Call, f.Put, f.Event, f.Item, f.Progress, f.Reply})
+_CAN_WAIT: Final = frozenset({f.Call, f.Put, f.Event, f.Item, f.Progress, f.Reply})
 """What those who send it keep while the link has no room, or do without."""
-_MESSAGES = frozenset({*_CAN_WAIT, f.Failed})
+_MESSAGES: Final = frozenset({*_CAN_WAIT, f.Failed})
 """What roles say to each other; the rest keeps that going."""
-_NOBODY: tuple[Any, str | None] = (None, None)
+_NOBODY: Final[tuple[Any, str | None]] = (None, None)
+_CALL: Final = f.Call
+_REPLY: Final = f.Reply
 
 
 class Wire(Protocol):
@@ -74,7 +75,7 @@ class Network:
     """
 
     __slots__ = (
-        "_asked", "_bound_wanted", "_inbound", "_last", "_links", "_numbers", "_reach", "_subscribing", "_unlinked",
+        "_asked", "_bound_wanted", "_inbound", "_last", "_links", "_number", "_reach", "_subscribing", "_unlinked",
         "node", "roles", "sent_bytes", "sent_messages",
     )  # fmt: skip
 
@@ -91,7 +92,7 @@ class Network:
         self._asked: dict[int, tuple[Any, str]] = {}
         self._bound_wanted: dict[RoleId, dict[Invocation, Callable[[RemoteRole], None]]] = NONE_YET
         self._subscribing: dict[int, asyncio.Future[None]] = NONE_YET
-        self._numbers = itertools.count(1)
+        self._number = 0
         self._last: tuple[Any, list[Segment]] | None = None
 
     # ------------------------------------------------------------------------------------------ who is where
@@ -179,23 +180,30 @@ class Network:
                 does not even take the others is lost.
         """
         link = self._links.get(peer)
-        if peer in self._unlinked:
-            self._unlinked[peer].add(frame, segments, compress)
-        elif link is not None:
+        if link is None or (self._unlinked and peer in self._unlinked):
+            if not self._keep(peer, frame, segments, compress):
+                return
+        else:
             try:
                 link.send(frame, segments, compress=compress)
             except LinkOverflow as error:
                 if type(frame) in _CAN_WAIT:
                     raise
                 asyncio.get_running_loop().call_soon(link.lose, f"it takes nothing any more: {error}")
-        elif self._reach(peer):
-            self._unlinked[peer] = _Waiting(peer)
-            self._unlinked[peer].add(frame, segments, compress)
-        else:
-            return
         if type(frame) in _MESSAGES:
             self.sent_messages += 1
-            self.sent_bytes += sum(map(len, segments))
+            for segment in segments:
+                self.sent_bytes += len(segment)
+
+    def _keep(self, peer: str, frame: f.Frame, segments: Sequence[Segment], compress: bool) -> bool:
+        """Keep a frame for a node until there is a link; return False where there will be none."""
+        waiting = self._unlinked.get(peer)
+        if waiting is None:
+            if not self._reach(peer):
+                return False
+            waiting = self._unlinked[peer] = _Waiting(peer)
+        waiting.add(frame, segments, compress)
+        return True
 
     def when_room(self, peer: str, go_on: Callable[[], None]) -> None:
         """Call a function once, when there is room again for a node; never, if that is lost before."""
@@ -206,7 +214,10 @@ class Network:
 
     def number(self, asker: Any, peer: str, again: int = 0) -> int:
         """Return the number of a request to a node, whose answers go to `asker`: a new one, or that it has already."""
-        number = again or next(self._numbers)
+        if again:
+            number = again
+        else:
+            number = self._number = self._number + 1
         self._asked[number] = (asker, peer)
         return number
 
@@ -255,15 +266,15 @@ class Network:
     def _received(self, peer: str, inbound: Inbound, frame: f.Frame, segments: Sequence[memoryview]) -> None:
         """Give a frame to whom it concerns."""
         kind = type(frame)
-        if kind in _ANSWERS:
+        if kind is _CALL:
+            inbound.call(cast(f.Call, frame), segments)
+        elif kind in _ANSWERS:
             self._answer(peer, kind, frame, segments)
         else:
             self._request(peer, inbound, frame, segments)
 
     def _request(self, peer: str, inbound: Inbound, frame: f.Frame, segments: Sequence[memoryview]) -> None:
         match frame:
-            case f.Call():
-                inbound.call(frame, segments)
             case f.Put():
                 inbound.put(frame, segments)
             case f.Cancel(id=number):
@@ -288,15 +299,21 @@ class Network:
 
     def _answer(self, peer: str, kind: type, frame: Any, segments: Sequence[memoryview]) -> None:
         """Give an answer to who asked that node for it; any other, or one nobody waits for any more, is dropped."""
-        asker, asked = self._asked.get(frame.id, _NOBODY)
-        if asked != peer or (take := getattr(asker, _ANSWERS[kind], None)) is None:
+        number: int = frame.id
+        asker, asked = self._asked.get(number, _NOBODY)
+        if asked != peer:
+            return
+        if kind is _REPLY and isinstance(asker, RemoteChannel):
+            asker.replied(number, segments)
+            return
+        if (take := getattr(asker, _ANSWERS[kind], None)) is None:
             return
         if kind in _WITH_PAYLOAD:
-            take(frame.id, segments)
+            take(number, segments)
         elif kind is f.Failed:
-            take(frame.id, frame.error)
+            take(number, frame.error)
         else:
-            take(frame.id)
+            take(number)
 
 
 class _Waiting:

@@ -7,26 +7,25 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import msgspec
 
 from rolecall.core.channels import Channel
-from rolecall.core.context import Handling, chain
+from rolecall.core.context import Handling
 from rolecall.core.errors import DeadlineExceeded, NodeLost, RolecallError, RoleLost
 from rolecall.core.ids import RoleId
 from rolecall.core.inboxes import Inbox
 from rolecall.core.on_use import NONE_YET
 from rolecall.core.policies import ChannelOptions
-from rolecall.core.signatures import Signature
 from rolecall.core.topics import Topic
-from rolecall.runtime.calls import ENDED, PARKED, RUNNING, Invocation
+from rolecall.runtime.calls import ENDED, PARKED, RUNNING, Invocation, Port
 from rolecall.runtime.lines import OutLine
 from rolecall.runtime.remote_inboxes import RemoteBox
 from rolecall.runtime.remote_topics import RemoteTopic
 from rolecall.runtime.wire_errors import from_wire
-from rolecall.wire import ArgsCodec, Segment, decode
+from rolecall.wire import ArgsCodec, Codec, Segment, decode
 from rolecall.wire.frames import Call, CallKind, Cancel, Credit
 from rolecall.wire.limits import LinkOverflow
 
@@ -40,7 +39,8 @@ REPEATS = 3
 """How often a message of an idempotent channel is sent again, to a later life of its role, and ..."""
 REPEAT_WITHIN_S = 30.0
 """... how long it waits for that each time."""
-KINDS: Mapping[str, CallKind] = {"service": "call", "task": "start", "stream": "stream"}
+KINDS: Final[Mapping[str, CallKind]] = {"service": "call", "task": "start", "stream": "stream"}
+_FOR_EVER: Final = inf
 
 
 class RemoteRole:
@@ -115,20 +115,25 @@ class RemoteRole:
             topic.close()
 
 
-class RemoteChannel:
+class RemoteChannel(Port):
     """A channel of a role on another node; to its callers it is what a `Dispatcher` is."""
 
+    __slots__ = (
+        "_codec", "_declared", "_kind", "_lines", "_network", "_patience", "_remote", "_results", "_segments", "_to",
+        "_under_way",
+    )  # fmt: skip
+
     def __init__(self, remote: RemoteRole, owner: type, declared: Channel[Any, Any]) -> None:
-        self.instance, self.name, self.kind = remote, declared.name, declared.kind
-        self.where = f"{remote.id}.{declared.name}"
-        self.signature: Signature = declared.signature(owner)
-        self._declared = owner, declared
         # Who may call, and what gives way when the mailbox is full, is decided where the role is.
-        self.options: ChannelOptions = msgspec.structs.replace(declared.options, allow=None)
-        self.closed = False
+        options: ChannelOptions = msgspec.structs.replace(declared.options, allow=None)
+        super().__init__(remote.node, remote.id, declared.name, declared.kind, declared.signature(owner), options)
+        self._remote, self._network, self._declared = remote, remote.network, (owner, declared)
         self._codec = ArgsCodec.of(self.signature)
+        self._results: Codec[Any] | None = None
+        self._to = str(remote.id)  # exactly a str, which takes no detour when it is encoded
+        self._kind = KINDS[declared.kind]
         self._lines: dict[RoleId, OutLine[Invocation]] = {}
-        self._under_way: dict[int, tuple[Invocation, int]] = {}
+        self._under_way: dict[int, Invocation] = {}
         self._segments: dict[Invocation, list[Segment]] = {}
         self._patience: dict[Invocation, asyncio.TimerHandle] = {}  # for those to be sent again
 
@@ -142,7 +147,7 @@ class RemoteChannel:
             NotEncodable: an argument cannot travel.
         """
         if self.closed:
-            raise self.instance.lost_error("none")
+            raise self._remote.lost_error("none")
         self._submit(invocation, self._codec.encode(invocation.args, invocation.kwargs))
 
     def _submit(self, invocation: Invocation, segments: list[Segment]) -> None:
@@ -154,7 +159,7 @@ class RemoteChannel:
         """Drop a message that is kept here; one that has a number is sent empty, since the other side counts."""
         if invocation in self._patience:
             self._patience.pop(invocation).cancel()
-            self.instance.network.not_bound(self.instance.id, invocation)
+            self._network.not_bound(self.role, invocation)
         elif self._line(invocation.caller).forget(invocation):
             self._segments.pop(invocation, None)
         else:
@@ -162,15 +167,13 @@ class RemoteChannel:
 
     def interrupt(self, invocation: Invocation) -> None:
         """Have the handler cancelled; the message ends when the other side says that it has stopped."""
-        for number, (under_way, _) in self._under_way.items():
-            if under_way is invocation:
-                self.instance.network.send(self.instance.home, Cancel(number))
-                return
+        if self._under_way.get(invocation.call_id) is invocation:
+            self._network.send(self._remote.home, Cancel(invocation.call_id))
 
     def _line(self, caller: RoleId) -> OutLine[Invocation]:
         line = self._lines.get(caller)
         if line is None:
-            line = self._lines[caller] = OutLine(self._send, self._unsendable, self.instance.when_room)
+            line = self._lines[caller] = OutLine(self._send, self._unsendable, self._remote.when_room)
         return line
 
     def _park(self, invocation: Invocation) -> None:
@@ -179,26 +182,28 @@ class RemoteChannel:
             invocation.admission = asyncio.get_running_loop().create_future()
 
     def _send(self, invocation: Invocation, order: int) -> None:
-        number = invocation.call_id = self.instance.network.number(
-            self, self.instance.home, invocation.call_id if invocation.attempts else 0
-        )
-        self._under_way[number] = (invocation, order)
+        home = self._remote.home
+        number = self._network.number(self, home, invocation.call_id if invocation.attempts else 0)
+        invocation.call_id, invocation.order = number, order
+        self._under_way[number] = invocation
         given_up = not (segments := self._segments[invocation])
+        window = 0
         if invocation.items is not None:
-            invocation.items.on_read = lambda: self._grant(number)
+            invocation.items.on_read = partial(self._grant, number)
+            window = invocation.items.window
         frame = Call(
-            id=number,
-            to=str(self.instance.id),  # exactly a str, which takes no detour when it is encoded
-            channel=self.name,
-            caller=str(invocation.caller),
-            order=order,
-            remaining_s=-1.0 if given_up else _remaining_s(invocation.deadline),
-            chain=chain_keys(invocation.parent),
-            kind=KINDS[self.kind],
-            window=invocation.items.window if invocation.items is not None else 0,
+            number,
+            self._to,
+            self.name,
+            str(invocation.caller),
+            order,
+            -1.0 if given_up else _remaining_s(invocation.deadline),
+            chain_keys(invocation.parent),
+            self._kind,
+            window,
         )
         try:
-            self.instance.network.send(self.instance.home, frame, segments, compress=self.options.compress)
+            self._network.send(home, frame, segments, compress=self.options.compress)
         except RolecallError as error:
             self._take_back(number, keep=isinstance(error, LinkOverflow))
             raise
@@ -209,22 +214,22 @@ class RemoteChannel:
 
     def _take_back(self, number: int, *, keep: bool) -> None:
         """Take note that a message could not be sent, now or at all."""
-        invocation, _ = self._under_way.pop(number)
-        self.instance.network.forget(number)
+        invocation = self._under_way.pop(number)
+        self._network.forget(number)
         if not keep:
             self._segments.pop(invocation, None)
 
     def never_left(self, number: int) -> None:
         """Take note that a message which was held for sent has not left this node, and will not."""
         if number in self._under_way:
-            self._under_way[number][0].state = PARKED
+            self._under_way[number].state = PARKED
 
     def _unsendable(self, invocation: Invocation, error: RolecallError) -> None:
         invocation.fail(error)
 
     def _grant(self, number: int) -> None:
         if number in self._under_way:
-            self.instance.network.send(self.instance.home, Credit(number, 1))
+            self._network.send(self._remote.home, Credit(number, 1))
 
     # ------------------------------------------------------------------------------------------ answers
 
@@ -234,10 +239,14 @@ class RemoteChannel:
         if invocation is None:
             return
         try:
-            hint = Any if invocation.items is not None else self.signature.result
-            invocation.finish(decode(segments, hint, where=f"{self.where}: result"))
+            invocation.finish(None if invocation.items is not None else self._result(segments))
         except Exception as error:
             invocation.fail(error)
+
+    def _result(self, segments: Sequence[memoryview]) -> Any:
+        if self._results is None:
+            self._results = Codec(self.signature.result, where=f"{self.where}: result")
+        return self._results.decode(segments)
 
     def failed(self, number: int, error: Any) -> None:
         """End a message with the handler's error."""
@@ -260,9 +269,9 @@ class RemoteChannel:
         """Keep a message that the other side had no room for."""
         if number not in self._under_way:
             return
-        invocation, order = self._under_way.pop(number)
-        self.instance.network.forget(number)
-        self._line(invocation.caller).refused(invocation, order)
+        invocation = self._under_way.pop(number)
+        self._network.forget(number)
+        self._line(invocation.caller).refused(invocation, invocation.order)
         if invocation.state != RUNNING or invocation.cancel_asked:
             self._segments[invocation] = []
             invocation.end_cancelled()
@@ -277,19 +286,19 @@ class RemoteChannel:
     def progress(self, number: int, segments: Sequence[memoryview]) -> None:
         """Pass on a progress report."""
         if number in self._under_way:
-            invocation, _ = self._under_way[number]
+            invocation = self._under_way[number]
             if invocation.reports is not None:
                 try:
                     report = decode(segments, self.options.progress or Any, where=f"{self.where}: progress")
                 except RolecallError as error:
-                    self.instance.node.bury("progress", self.instance.id, self.name, error)
+                    self.node.bury("progress", self.role, self.name, error)
                 else:
                     invocation.reports.add(report)
 
     def admitted(self, number: int) -> None:
         """Take note that the mailbox has taken a task."""
         if number in self._under_way:
-            invocation, _ = self._under_way[number]
+            invocation = self._under_way[number]
             if invocation.admission is not None and not invocation.admission.done():
                 invocation.admission.set_result(True)
 
@@ -297,7 +306,7 @@ class RemoteChannel:
         """Pass on an item of a stream."""
         hint = (typing.get_args(self.signature.result) or (Any,))[0]
         if number in self._under_way:
-            invocation, _ = self._under_way[number]
+            invocation = self._under_way[number]
             if invocation.items is not None:
                 try:
                     item = decode(segments, hint, where=f"{self.where}: item")
@@ -310,9 +319,9 @@ class RemoteChannel:
     def close(self, error_class: type[RoleLost], why: str) -> None:
         """End every message, since the other side is gone; those that may be repeated wait until it is there again."""
         self.closed = True
-        under_way = [invocation for invocation, _ in self._under_way.values()]
+        under_way = list(self._under_way.values())
         for number in self._under_way:
-            self.instance.network.forget(number)
+            self._network.forget(number)
         parked = [invocation for invocation in self._segments if invocation.state == PARKED]
         for invocation in dict.fromkeys((*under_way, *parked)):
             if issubclass(error_class, NodeLost) and self._may_repeat(invocation):
@@ -334,11 +343,11 @@ class RemoteChannel:
         invocation.state = PARKED
         loop = asyncio.get_running_loop()
         self._patience[invocation] = loop.call_later(REPEAT_WITHIN_S, self._expire, invocation, why)
-        self.instance.network.when_bound(self.instance.id, invocation, partial(self._repeat, invocation, segments))
+        self._network.when_bound(self.role, invocation, partial(self._repeat, invocation, segments))
 
     def _expire(self, invocation: Invocation, why: str) -> None:
         del self._patience[invocation]
-        self.instance.network.not_bound(self.instance.id, invocation)
+        self._network.not_bound(self.role, invocation)
         if invocation.state != ENDED:
             invocation.lose(f"{why}, and it did not come back within {REPEAT_WITHIN_S:g} s", NodeLost)
 
@@ -352,21 +361,30 @@ class RemoteChannel:
         channel._submit(invocation, segments)
 
     def _settle(self, number: int) -> Invocation | None:
-        under_way = self._under_way.pop(number, None)
-        self.instance.network.forget(number)
-        if under_way is None:
-            return None
-        self._segments.pop(under_way[0], None)
-        return under_way[0]
+        invocation = self._under_way.pop(number, None)
+        self._network.forget(number)
+        if invocation is not None:
+            self._segments.pop(invocation, None)
+        return invocation
 
 
 class DistantHandling:
     """A call on another node, in the chain of calls that led to one here."""
 
+    __slots__ = ("key", "parent")
+
     def __init__(self, key: str, parent: Handling | None) -> None:
         self.key, self.parent = key, parent
-        self.where = key.partition(" ")[2]
-        self.caller = RoleId(self.where.rpartition(".")[0])
+
+    @property
+    def where(self) -> str:
+        """The channel served."""
+        return self.key.partition(" ")[2]
+
+    @property
+    def caller(self) -> RoleId:
+        """The role that serves it, on whose behalf there are calls here."""
+        return RoleId(self.where.rpartition(".")[0])
 
     def report(self, progress: Any) -> None:
         """Do nothing: it reports where it runs."""
@@ -374,8 +392,12 @@ class DistantHandling:
 
 def chain_keys(parent: Handling | None) -> list[str]:
     """Return the keys of the calls that wait for one, innermost first, as they travel."""
-    return [handling.key for handling in chain(parent)]
+    keys = []
+    while parent is not None:
+        keys.append(parent.key)
+        parent = parent.parent
+    return keys
 
 
 def _remaining_s(deadline: float) -> float | None:
-    return None if deadline == inf else deadline - anyio.current_time()
+    return None if deadline == _FOR_EVER else deadline - anyio.current_time()

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from rolecall.core.context import Handling
-from rolecall.runtime.calls import Invocation
+from rolecall.runtime.calls import Invocation, Port
 from rolecall.wire import size_bytes
 
 if TYPE_CHECKING:
-    from rolecall.runtime.calls import Port
     from rolecall.runtime.instance import RoleInstance
 
 __all__ = ("request",)
@@ -36,7 +35,7 @@ def request(
     future = host.node.loop.create_future()
     invocation = Invocation(dispatcher, host.id, args, kwargs, future=future, parent=parent, deadline=deadline)
     invocation.reports, invocation.items = reports, items
-    checker = dispatcher.instance.node.checker
+    checker = dispatcher.node.checker
     if checker is not None:
         checker.passed(invocation, shared)
     invocation.bytes = _bytes_of(args, kwargs)

@@ -48,7 +48,7 @@ class HandlerSink:
 
     def __init__(self, dispatcher: Dispatcher, overflow: EventOverflow = "wait") -> None:
         self._dispatcher, self._latest = dispatcher, overflow == "latest"
-        self.where, self.subscriber = dispatcher.where, dispatcher.instance.id
+        self.where, self.subscriber = dispatcher.where, dispatcher.role
         self.capacity, self.overflow = dispatcher.options.mailbox, overflow
 
     def offer(self, source: RoleId, item: Any, size: int) -> Admission | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache, partial
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import msgspec
 from msgspec import UNSET
@@ -26,6 +26,7 @@ __all__ = ("ArgsCodec",)
 
 _POSITIONAL = re.compile(r"\[0\]\[(\d+)\]")
 _KEYWORD = re.compile(r"\[1\]\.(\w+)")
+_astuple: Final = msgspec.structs.astuple
 
 
 class ArgsCodec:
@@ -89,13 +90,14 @@ class ArgsCodec:
             call = unpack_raw(self._decoder, segments, self.limits)
         except msgspec.ValidationError as error:
             self._raise_mismatch(mismatch_of(error))
-        args = _given(msgspec.structs.astuple(call.args))
-        kwargs = {} if call.kwargs is UNSET else self._named(call.kwargs)
+        positional, keywords = _astuple(call)
+        args = _given(_astuple(positional))
+        kwargs = {} if keywords is UNSET else self._named(keywords)
         self._check_names(len(args), kwargs)
         return args, kwargs
 
     def _named(self, keywords: msgspec.Struct) -> dict[str, Any]:
-        values = zip(self._names, msgspec.structs.astuple(keywords), strict=True)
+        values = zip(self._names, _astuple(keywords), strict=True)
         return {name: value for name, value in values if value is not UNSET}
 
     def _where(self, name: str, path: str = "") -> str:

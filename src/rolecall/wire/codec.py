@@ -14,14 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Final, Generic, TypeVar, overload
 
 import msgspec
 
 from rolecall.core.annotations import type_name
 from rolecall.core.errors import DeclarationError, WrongType
-from rolecall.wire.extensions import Message, Segment, dec_hook, enc_hook, ext_hook, incoming, outgoing
+from rolecall.wire.extensions import Segment, dec_hook, enc_hook, ext_hook, incoming, outgoing
 from rolecall.wire.limits import DEFAULT_LIMITS, LimitExceeded, Limits, Malformed
+from rolecall.wire.message import Message
 from rolecall.wire.mismatch import mismatch_of
 from rolecall.wire.nesting import check_depth
 from rolecall.wire.offender import FAILURES, not_encodable
@@ -30,7 +31,9 @@ __all__ = ("Codec", "Segment", "decode", "decoder_for", "encode", "pack", "unpac
 
 T = TypeVar("T")
 
-_packer = msgspec.msgpack.Encoder(enc_hook=enc_hook)
+_packer: Final = msgspec.msgpack.Encoder(enc_hook=enc_hook)
+_outgoing: Final = outgoing
+_incoming: Final = incoming
 
 
 def encode(value: Any, *, where: str = "value") -> list[Segment]:
@@ -92,11 +95,11 @@ class Codec(Generic[T]):
 def pack(value: Any, packer: msgspec.msgpack.Encoder = _packer) -> list[Segment]:
     """Return `value` as segments, or raise one of `FAILURES`."""
     segments: list[Segment] = [b""]
-    outer, outgoing.segments = outgoing.segments, segments
+    outer, _outgoing.segments = _outgoing.segments, segments
     try:
         segments[0] = packer.encode(value)
     finally:
-        outgoing.segments = outer
+        _outgoing.segments = outer
     return segments
 
 
@@ -143,8 +146,8 @@ def unpack_raw(decoder: msgspec.msgpack.Decoder[T], segments: Sequence[Segment],
     if len(segments) != 1 or len(segments[0]) > limits.message_bytes:
         _check_sizes(segments, limits)
     check_depth(segments[0], limits)
-    outer = incoming.message
-    incoming.message = Message(segments, limits)
+    outer = _incoming.message
+    _incoming.message = Message(segments, limits)
     try:
         return decoder.decode(segments[0])
     except msgspec.ValidationError:
@@ -154,7 +157,7 @@ def unpack_raw(decoder: msgspec.msgpack.Decoder[T], segments: Sequence[Segment],
     except RecursionError:
         raise Malformed("The MessagePack that arrived is nested too deeply for Python's stack.") from None
     finally:
-        incoming.message = outer
+        _incoming.message = outer
 
 
 def _check_sizes(segments: Sequence[Segment], limits: Limits) -> None:

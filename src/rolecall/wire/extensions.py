@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 import threading
 import typing
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -32,9 +31,10 @@ from rolecall.wire.arrays import (
     raw_parts,
     widened,
 )
-from rolecall.wire.limits import DEFAULT_LIMITS, Limits, Malformed
+from rolecall.wire.limits import DEFAULT_LIMITS, Malformed
+from rolecall.wire.message import Message
 
-__all__ = ("Message", "Segment", "dec_hook", "enc_hook", "ext_hook", "incoming", "outgoing")
+__all__ = ("Segment", "dec_hook", "enc_hook", "ext_hook", "incoming", "outgoing")
 
 Segment: typing.TypeAlias = bytes | memoryview
 
@@ -120,17 +120,6 @@ def _leave(dtype: str, raw: memoryview) -> int:
 
 
 # ---------------------------------------------------------------------------------------------- on the way in
-
-
-class Message:
-    """The message that a thread is decoding, and what has been found in it."""
-
-    __slots__ = ("bfloat16", "limits", "segments", "tensors")
-
-    def __init__(self, segments: Sequence[Segment], limits: Limits) -> None:
-        self.segments, self.limits = segments, limits
-        self.tensors = 0  # arrays found so far
-        self.bfloat16: tuple[npt.NDArray[Any], ...] = ()  # those of them that numpy can only hold as float32
 
 
 class Incoming(threading.local):

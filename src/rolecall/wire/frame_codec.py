@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any, Final, cast, get_args
 
 import msgspec
 
@@ -40,9 +40,11 @@ def _plain(value: Any) -> Any:
 
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
+_encode: Final = _encoder.encode
 _decoder: msgspec.msgpack.Decoder[Frame] = msgspec.msgpack.Decoder(Frame)
 _facts_decoder = msgspec.msgpack.Decoder(dict[Name, Any])
-_SURELY_FINE = frozenset(get_args(Frame)) - {Failed, Subscribe, Heartbeat, HeartbeatReply}
+_CALL: Final = Call
+_SURELY_FINE: Final = frozenset(get_args(Frame)) - {Failed, Subscribe, Heartbeat, HeartbeatReply}
 
 
 def encode_frame(frame: Frame) -> bytes:
@@ -50,13 +52,19 @@ def encode_frame(frame: Frame) -> bytes:
 
     Raises `LimitExceeded` or `Malformed` for a frame that the other side would refuse.
     """
-    if type(frame) is Call and frame.remaining_s is not None and not -FAR_S <= frame.remaining_s <= FAR_S:
-        raise Malformed(f"Call: remaining_s={frame.remaining_s} is no finite number of seconds; None is for ever.")
-    encoded = _encoder.encode(frame)
+    kind = type(frame)
+    if kind is _CALL:
+        _check_remaining(cast(Call, frame).remaining_s)
+    encoded = _encode(frame)
     # No list and no text can be too long in less than this; most frames take about 60 bytes.
-    if len(encoded) > ITEMS_MAX or type(frame) not in _SURELY_FINE:
+    if len(encoded) > ITEMS_MAX or kind not in _SURELY_FINE:
         _check(frame, encoded)
     return encoded
+
+
+def _check_remaining(remaining_s: float | None) -> None:
+    if remaining_s is not None and not -FAR_S <= remaining_s <= FAR_S:
+        raise Malformed(f"Call: remaining_s={remaining_s} is no finite number of seconds; None is for ever.")
 
 
 def decode_frame(encoded: bytes) -> Frame:

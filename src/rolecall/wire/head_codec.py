@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -15,8 +16,9 @@ __all__ = ("batch_start", "decode_head", "entry_head", "head_of_one", "head_star
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Head] = msgspec.msgpack.Decoder(Head)
+_decode: Final = _decoder.decode
 _start_batch = struct.Struct(">BBBQBI").pack  # array of 3: small number, 64 bits, array of so many
-_PREFIX = [bytes([0x92, segments]) for segments in range(0x80)]
+_PREFIX: Final = [bytes([0x92, segments]) for segments in range(0x80)]
 
 
 def entry_head(frame: bytes, segments: int, unpacked: Sequence[int] = (), sizes: Sequence[int] = ()) -> bytes:
@@ -58,7 +60,7 @@ def decode_head(segment: Segment) -> Head:
     if len(segment) > HEAD_BYTES:
         raise LimitExceeded("bytes of a chunk's first segment", len(segment), HEAD_BYTES)
     try:
-        return _decoder.decode(segment)
+        return _decode(segment)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:  # of which wrong types are a kind
         raise Malformed(f"The first segment of a chunk is not what it should be: {error}.") from None
     except RecursionError:

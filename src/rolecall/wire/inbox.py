@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
+
+import msgspec
 
 from rolecall.wire.assembly import Assembly
 from rolecall.wire.compression import decompress_segments
@@ -21,7 +23,8 @@ __all__ = ("Inbox", "Received")
 Received: TypeAlias = list[tuple[Frame, Sequence[memoryview]]]
 """Frames, each with its payload."""
 
-_FREE_FORM = (Failed, Subscribe)
+_FREE_FORM: Final = frozenset({Failed, Subscribe})
+_astuple: Final = msgspec.structs.astuple
 
 
 class Inbox:
@@ -118,16 +121,16 @@ class Inbox:
             self._bulk = number
 
     def _entry(self, entry: Entry, payload: Sequence[memoryview], lane: int, received: Received) -> None:
-        frame = entry.frame
-        if frame is None or entry.sizes is not None:
+        _, frame, unpacked, sizes, shared = _astuple(entry)
+        if frame is None or sizes is not None:
             self._piece(entry, payload, lane, received)
             return
         if type(frame) in _FREE_FORM:
             check_free_form(frame)
-        if entry.unpacked:
-            payload = decompress_segments(payload, entry.unpacked, self._limits)
-        if entry.shared is not None:
-            payload = [*payload, *self._shared(entry.shared, lane)]
+        if unpacked:
+            payload = decompress_segments(payload, unpacked, self._limits)
+        if shared is not None:
+            payload = [*payload, *self._shared(shared, lane)]
         received.append((frame, payload))
 
     def _shared(self, shared: Shared, lane: int) -> Sequence[memoryview]:

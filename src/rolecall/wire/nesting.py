@@ -18,10 +18,10 @@ def check_depth(packed: bytes | memoryview, limits: Limits) -> None:
 
     Bytes that are not MessagePack pass: whoever decodes them finds that out.
     """
-    if len(packed) and packed[0] in _LEAVES:
-        return
+    if len(packed) <= limits.depth or packed[0] in _LEAVES:
+        return  # each level costs a byte
     data = bytes(packed)
-    # Each level costs a byte of this kind, so that few of them settle it, in 0.1 us for a small message.
+    # Each level costs a byte of this kind, so that few of them settle it.
     if len(data) - len(data.translate(None, _CONTAINERS)) > limits.depth:
         _walk(data, limits)
 

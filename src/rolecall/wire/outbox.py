@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
 
 from rolecall.wire.bulk_lane import BulkLane
 from rolecall.wire.extensions import Segment
@@ -26,10 +26,10 @@ _ENTRY_BYTES = 64  # what an entry takes in memory besides its bytes, about; and
 _PATIENCE = 4  # chunks of small frames that bulk lets pass, when there is no end of them
 
 _TIMES: Final = {**dict.fromkeys((Call, Put, Event, Item, Progress), 1), Reply: 2}
-_TIMES_ELSE: Final = 3
-"""How often a kind of frame may fill the limits: what can wait leaves room to results, and all that to the rest,
+"""How often a kind of frame may fill the limits: what can wait leaves room to results, and all that to the rest (3),
 without which nothing would go on (`Full`, `Ready`, `Failed`, credits and the like)."""
-
+_ROUTES: Final = {kind: (LANES.get(kind, NORMAL), _TIMES.get(kind, 3)) for kind in get_args(Frame)}
+"""The lane of each kind of frame, and how often it may fill the limits."""
 
 _NO_BULK: Final = BulkLane(1, 1)
 """What stands for the bulk lane of all links that have sent nothing large; nothing is ever added to it."""
@@ -38,10 +38,15 @@ _NO_BULK: Final = BulkLane(1, 1)
 class Outbox:
     """Frames in lanes; control goes before normal, and normal before bulk, which gets one chunk in five."""
 
-    __slots__ = ("_ahead", "_bulk", "_control", "_limits", "_normal", "_passed", "_peer", "_unnumbered", "lane")
+    __slots__ = (
+        "_ahead", "_bulk", "_bulk_bytes", "_control", "_limits", "_most_bytes", "_most_frames", "_normal", "_passed",
+        "_peer", "_unnumbered", "lane",
+    )  # fmt: skip
 
     def __init__(self, limits: SessionLimits, peer: str) -> None:
         self._limits, self._peer = limits, peer
+        self._bulk_bytes, self._most_bytes = limits.bulk_bytes, limits.outbox_bytes
+        self._most_frames = limits.outbox_frames
         self._unnumbered, self._control, self._normal = UnnumberedLane(UNNUMBERED), Lane(CONTROL), Lane(NORMAL)
         self._bulk = _NO_BULK
         self._ahead = 0  # how many entries wait that go before those of the normal lane, which is seldom
@@ -78,10 +83,13 @@ class Outbox:
     def add(self, frame: Frame, segments: Sequence[Segment], unpacked: Sequence[int], *, urgent: bool) -> None:
         """Queue a frame on its lane; raise `LinkOverflow` when too much is kept already."""
         head = encode_frame(frame)
-        size = sum(map(len, segments)) if segments else 0
-        times = _TIMES.get(type(frame), _TIMES_ELSE)
-        lane = CONTROL if urgent else LANES.get(type(frame), NORMAL)
-        if size > self._limits.bulk_bytes or len(segments) > PIECE_SEGMENTS:
+        size = 0
+        for segment in segments:
+            size += len(segment)
+        lane, times = _ROUTES[type(frame)]
+        if urgent:
+            lane = CONTROL
+        if size > self._bulk_bytes or len(segments) > PIECE_SEGMENTS:
             self._check_bulk(times)
             self._add_bulk(frame, head, segments, unpacked, size, whole=False)
         elif lane == NORMAL and self._bulk.flows and self._follows(frame):
@@ -94,10 +102,10 @@ class Outbox:
         lane = self._normal
         if number != NORMAL:
             lane = self._control if number == CONTROL else self._unnumbered
-        limits, frames = self._limits, len(lane.flying) + len(lane.waiting)
-        if frames >= limits.outbox_frames:
+        frames = len(lane.flying) + len(lane.waiting)
+        if frames >= self._most_frames:
             self._check_frames(frames, times)
-        if lane is self._normal and self._payload_bytes >= limits.outbox_bytes:
+        if lane is self._normal and self._payload_bytes >= self._most_bytes:
             self._check_bytes(times)
         lane.push(Outgoing(head, segments, size + len(head) + _ENTRY_BYTES * (1 + len(segments))))
         self._ahead += number != NORMAL
@@ -134,13 +142,13 @@ class Outbox:
         self._check_bytes(times)
 
     def _check_frames(self, found: int, times: int) -> None:
-        if found >= times * self._limits.outbox_frames:
-            raise LinkOverflow(self._peer, "frames", found, times * self._limits.outbox_frames)
+        if found >= times * self._most_frames:
+            raise LinkOverflow(self._peer, "frames", found, times * self._most_frames)
 
     def _check_bytes(self, times: int) -> None:
         # One frame may go beyond the limit, since otherwise one larger than it could never be sent.
-        if (found := self._payload_bytes) >= times * self._limits.outbox_bytes:
-            raise LinkOverflow(self._peer, "bytes", found, times * self._limits.outbox_bytes)
+        if (found := self._payload_bytes) >= times * self._most_bytes:
+            raise LinkOverflow(self._peer, "bytes", found, times * self._most_bytes)
 
     @property
     def _payload_bytes(self) -> int:
@@ -150,9 +158,9 @@ class Outbox:
     @property
     def has_room(self) -> bool:
         """Whether any frame may be added."""
-        normal, frames = self._normal, self._limits.outbox_frames
+        normal, frames = self._normal, self._most_frames
         fits = len(normal.flying) + len(normal.waiting) < frames and self._bulk.frames < frames
-        return fits and self._payload_bytes < self._limits.outbox_bytes
+        return fits and self._payload_bytes < self._most_bytes
 
     def withdraw(self, call_id: int) -> bool:
         """Drop the large `Call` or `Put` of that id, if it cannot have arrived; return whether it was so."""
