@@ -20,12 +20,13 @@ VARIABLE: Final = "ROLECALL_COMPILE"
 
 MODULES: Final = (
     "core/signatures",
-    "runtime/buffers", "runtime/calls", "runtime/dispatcher", "runtime/inbound", "runtime/items", "runtime/lines",
-    "runtime/network", "runtime/remote", "runtime/remote_inboxes", "runtime/remote_topics",
+    "runtime/buffers", "runtime/calls", "runtime/deadlines", "runtime/dispatcher", "runtime/inbound", "runtime/items",
+    "runtime/lines", "runtime/network", "runtime/remote", "runtime/remote_inboxes", "runtime/remote_topics",
     "runtime/requests", "runtime/topics",
     "sim/agenda", "sim/courier", "sim/log", "sim/order", "sim/pair", "sim/queueing", "sim/seam", "sim/timers",
     "wire/arguments", "wire/bulk_lane", "wire/chunk", "wire/codec", "wire/frame_codec", "wire/head_codec",
-    "wire/inbox", "wire/lanes", "wire/link", "wire/message", "wire/nesting", "wire/outbox", "wire/session", "wire/sizes", "wire/turns",
+    "wire/inbox", "wire/lanes", "wire/link", "wire/message", "wire/nesting", "wire/outbox", "wire/session",
+    "wire/sizes", "wire/turns",
 )  # fmt: skip
 """What is compiled, by path. A module must not define msgspec structs, whose class arguments mypyc drops, nor have
 attributes that are made on use; its classes cannot be subclassed by what is not compiled."""

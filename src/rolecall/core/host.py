@@ -25,6 +25,8 @@ class Host(Protocol):
 
     id: RoleId
     seed: int
+    singles: dict[str, Any]
+    """What stands for the member of each `one()` relationship, as far as it has been asked for."""
 
     @property
     def logger(self) -> logging.Logger:

@@ -41,7 +41,10 @@ class Relationship:
     def __get__(self, obj: Any, owner: type) -> Any:
         if obj is None:
             return self
-        return obj._host.group(self.attribute) if self.many else obj._host.single(self.attribute)
+        if self.many:
+            return obj._host.group(self.attribute)
+        found = obj._host.singles.get(self.attribute)
+        return found if found is not None else obj._host.single(self.attribute)
 
     def on(
         self,

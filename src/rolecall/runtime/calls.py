@@ -6,12 +6,11 @@ import asyncio
 import builtins
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import anyio
-from anyio._backends._asyncio import AsyncIOBackend  # the public function looks for it anew at every call
 
 from rolecall.core.annotations import type_name
 from rolecall.core.context import Handling
@@ -34,15 +33,13 @@ if TYPE_CHECKING:
     from rolecall.runtime.dispatcher import Worker
     from rolecall.runtime.node import Node
     from rolecall.runtime.remote import RemoteChannel
+    from rolecall.wire import Segment
 
-__all__ = ("CANCEL_WAIT_S", "Answer", "Invocation", "Port", "effective_deadline", "outlive", "portable", "stopped")
+__all__ = ("CANCEL_WAIT_S", "Answer", "Invocation", "Port", "outlive", "portable", "stopped")
 
 CANCEL_WAIT_S = 1.0
 GRACE_S = 0.05
 PROGRESS_REPORTS = 256
-
-effective_deadline: Final = AsyncIOBackend.current_effective_deadline
-"""`anyio.current_effective_deadline` in half the time, since every call asks for it."""
 
 NEW, PARKED, WAITING, TAKEN, RUNNING, ENDED = range(6)
 
@@ -50,13 +47,15 @@ NEW, PARKED, WAITING, TAKEN, RUNNING, ENDED = range(6)
 class Port:
     """Where messages of a channel go: its mailbox, or the link to the node that has it."""
 
-    __slots__ = ("closed", "kind", "name", "node", "options", "role", "signature", "where")
+    __slots__ = ("closed", "guarded", "kind", "name", "node", "options", "role", "signature", "where")
 
     def __init__(
         self, node: Node, role: RoleId, name: str, kind: str, signature: Signature, options: ChannelOptions
     ) -> None:
         self.node, self.role, self.name, self.kind = node, role, name, kind
         self.signature, self.options = signature, options
+        self.guarded = options.allow is not None
+        """Whether only some may send messages."""
         self.where = f"{role}.{name}"
         self.closed = False
         """Whether the role has ended."""
@@ -102,7 +101,7 @@ class Invocation:
     __slots__ = (
         "_key", "admission", "answer", "args", "attempts", "begun", "bytes", "call_id", "caller", "cancel_asked",
         "deadline", "dispatcher", "ended", "frozen", "future", "items", "kwargs", "on_ended", "order", "parent",
-        "reports", "state", "worker",
+        "reports", "segments", "state", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -123,6 +122,7 @@ class Invocation:
         self._key: str | None = None
         self.bytes = 0
         self.attempts = self.call_id = self.order = 0
+        self.segments: Sequence[Segment] = ()  # its arguments, on their way to another node
         self.begun = False  # with somebody who is lost
         self.cancel_asked = False
         self.worker: Worker | RemoteChannel | None = None

@@ -25,9 +25,10 @@ from rolecall.core.ids import RoleId
 from rolecall.core.inboxes import Inbox
 from rolecall.core.policies import EventOverflow
 from rolecall.core.topics import Topic
-from rolecall.runtime.calls import Invocation, Reports, effective_deadline, outlive, stopped
+from rolecall.runtime.calls import Invocation, Reports, outlive, stopped
+from rolecall.runtime.deadlines import effective_deadline
 from rolecall.runtime.items import Items
-from rolecall.runtime.requests import request
+from rolecall.runtime.requests import call, request
 
 if TYPE_CHECKING:
     from rolecall.runtime.calls import Port
@@ -80,28 +81,29 @@ def _make_end(host: RoleInstance, role: RoleId | None, declared: Declarations, n
 
 
 class _Reach:
-    """Finds the dispatcher of a channel, and keeps it while the role lives."""
+    """Finds where messages of a channel go, and keeps that while the role lives."""
 
     def __init__(self, host: RoleInstance, role: RoleId, name: str, declared: Declarations) -> None:
         self.host, self.role, self.name, self._declared = host, role, name, declared
-        self._dispatcher: Port | None = None
+        self.port: Port | None = None
 
-    def dispatcher(self) -> Port:
-        """Return the dispatcher of the channel; raises what a call to it would."""
-        found = self._dispatcher
-        if found is None or found.closed:
-            found = self._dispatcher = self.host.node.dispatcher(self.role, self.name, self._declared)
-        return found
+    def reach(self) -> Port:
+        """Return where messages of the channel go; raises what a call to it would."""
+        if self.port is None or self.port.closed:
+            self.port = self.host.node.dispatcher(self.role, self.name, self._declared)
+        return self.port
 
 
 class CallEndpoint(_Reach, Endpoint[P, T], Generic[P, T]):
     """A service of another role."""
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        invocation = request(self.host, self.dispatcher(), args, kwargs, CURRENT.get(), effective_deadline())
-        future = invocation.future
+        port = self.port
+        if port is None or port.closed:
+            port = self.reach()
+        invocation = call(self.host, port, args, kwargs)
         try:
-            result: T = await future  # type: ignore[misc]
+            result: T = await invocation.future  # type: ignore[misc]
         except asyncio.CancelledError:
             await self.host.give_up(invocation)
             raise
@@ -115,14 +117,14 @@ class StartEndpoint(CallEndpoint[P, T], TaskEndpoint[P, T, Any], Generic[P, T]):
     """A task of another role."""
 
     async def start(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[T, Any]:
-        return await start_task(self.host, self.dispatcher(), args, kwargs)
+        return await start_task(self.host, self.reach(), args, kwargs)
 
 
 class ReadEndpoint(_Reach, StreamEndpoint[P, T], Generic[P, T]):
     """A stream of another role."""
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ItemStream[T]:
-        return Reader(self, args, kwargs, CURRENT.get(), effective_deadline())
+        return Reader(self, args, kwargs, CURRENT.get(), effective_deadline(self.host.node.loop))
 
 
 # ---------------------------------------------------------------------------------------------- tasks
@@ -241,7 +243,7 @@ class Reader(ItemStream[T], Generic[T]):
     def _open(self) -> Invocation:
         host = self._reach.host
         invocation = request(
-            host, self._reach.dispatcher(), self._args, self._kwargs, self._parent, self._deadline, items=self._items
+            host, self._reach.reach(), self._args, self._kwargs, self._parent, self._deadline, items=self._items
         )
         host.started[invocation] = None
         if invocation.future is not None:

@@ -17,7 +17,8 @@ from rolecall.core.ends import GroupCall, Replies
 from rolecall.core.errors import CallerError, DeadlineExceeded, QuorumMissed, RolecallError, RoleLost
 from rolecall.core.groups import Within
 from rolecall.core.ids import RoleId
-from rolecall.runtime.calls import Invocation, effective_deadline, outlive
+from rolecall.runtime.calls import Invocation, outlive
+from rolecall.runtime.deadlines import effective_deadline
 from rolecall.runtime.requests import request
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class LocalGroupCall(GroupCall[T], Generic[T]):
             raise
         finally:
             self._leave()
-        await outlive(effective_deadline())
+        await outlive(effective_deadline(self._host.node.loop))
         self._require_quorum()
 
     async def _gather(self) -> Replies[T]:
@@ -77,7 +78,7 @@ class LocalGroupCall(GroupCall[T], Generic[T]):
         least = self._within.least(len(self._calls))
         if least > len(self._calls):
             raise QuorumMissed(f"{self._host.id}: {self._channel}", least, 0, {})
-        deadline = effective_deadline()
+        deadline = effective_deadline(self._host.node.loop)
         if self._within.deadline_s is not None:
             self._end = anyio.current_time() + self._within.deadline_s
         if self._within.late == "cancel":

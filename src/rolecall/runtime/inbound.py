@@ -102,7 +102,7 @@ class Inbound:
     def _dispatcher(self, line: _Line, channel: str) -> Dispatcher:
         self._require_bound(line.caller, line.to, channel)
         found: Dispatcher = self._network.node.local_dispatcher(line.to, channel)
-        if found.options.allow is not None:
+        if found.guarded:
             found.instance.require_allowed(line.caller, channel)
         return found
 

@@ -90,7 +90,7 @@ class RoleInstance(RoleLife):
 
     __slots__ = (
         "_inboxes", "_late_", "_topics", "declared", "dispatchers", "draws_", "hosting", "relations", "seed",
-        "started_", "watchers_",
+        "singles", "started_", "watchers_",
     )  # fmt: skip
 
     started = OnUse(dict[Invocation, None])  # in order: they are ended in turn
@@ -104,6 +104,7 @@ class RoleInstance(RoleLife):
         self.seed = node.options.seed
         self.declared = declarations(hosting.role_class)
         self.dispatchers = _Dispatchers(self)
+        self.singles: dict[str, Any] = NONE_YET
         self.role = self._construct()
         self.relations = Relations(self)
         self._topics: dict[str, OwnTopic[Any]] = NONE_YET

@@ -88,6 +88,14 @@ class OutLine(Generic[M]):
         self._kept.remove(message)
         return True
 
+    def drop(self) -> list[M]:
+        """Forget the messages that came back or were kept, and return them: the other end is gone."""
+        held = [*self._returned.values(), *self._kept]
+        self._returned.clear()
+        self._kept.clear()
+        self._due.clear()
+        return held
+
     def _go_on(self) -> None:
         while self._due:
             order = self._due[0]

@@ -77,7 +77,11 @@ class Relations:
             members = self.members(attribute)
         if len(members) != 1:
             raise self._not_one(attribute, members)
-        return self.proxy(attribute, members[0])
+        found = self.proxy(attribute, members[0])
+        if self._instance.singles is NONE_YET:
+            self._instance.singles = {}
+        self._instance.singles[attribute] = found
+        return found
 
     def proxy(self, attribute: str, role: RoleId | None) -> Any:
         """Return what stands for a member, typed as the annotation says."""
@@ -137,6 +141,7 @@ class Relations:
                 changed = True
                 self._members[attribute] = after
                 self._groups.pop(attribute, None)
+                self._instance.singles.pop(attribute, None)
                 self._announce(attribute, before, after)
         if changed and self._listening is not None:
             self._listening.follow()

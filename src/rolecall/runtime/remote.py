@@ -25,7 +25,7 @@ from rolecall.runtime.lines import OutLine
 from rolecall.runtime.remote_inboxes import RemoteBox
 from rolecall.runtime.remote_topics import RemoteTopic
 from rolecall.runtime.wire_errors import from_wire
-from rolecall.wire import ArgsCodec, Codec, Segment, decode
+from rolecall.wire import ArgsCodec, Codec, decode
 from rolecall.wire.frames import Call, CallKind, Cancel, Credit
 from rolecall.wire.limits import LinkOverflow
 
@@ -119,7 +119,7 @@ class RemoteChannel(Port):
     """A channel of a role on another node; to its callers it is what a `Dispatcher` is."""
 
     __slots__ = (
-        "_codec", "_declared", "_kind", "_lines", "_network", "_patience", "_remote", "_results", "_segments", "_to",
+        "_codec", "_compress", "_declared", "_kind", "_lines", "_network", "_patience", "_remote", "_results", "_to",
         "_under_way",
     )  # fmt: skip
 
@@ -131,10 +131,9 @@ class RemoteChannel(Port):
         self._codec = ArgsCodec.of(self.signature)
         self._results: Codec[Any] | None = None
         self._to = str(remote.id)  # exactly a str, which takes no detour when it is encoded
-        self._kind = KINDS[declared.kind]
+        self._kind, self._compress = KINDS[declared.kind], options.compress
         self._lines: dict[RoleId, OutLine[Invocation]] = {}
         self._under_way: dict[int, Invocation] = {}
-        self._segments: dict[Invocation, list[Segment]] = {}
         self._patience: dict[Invocation, asyncio.TimerHandle] = {}  # for those to be sent again
 
     # ------------------------------------------------------------------------------------------ sending
@@ -148,10 +147,10 @@ class RemoteChannel(Port):
         """
         if self.closed:
             raise self._remote.lost_error("none")
-        self._submit(invocation, self._codec.encode(invocation.args, invocation.kwargs))
+        invocation.segments = self._codec.encode(invocation.args, invocation.kwargs)
+        self._submit(invocation)
 
-    def _submit(self, invocation: Invocation, segments: list[Segment]) -> None:
-        self._segments[invocation] = segments
+    def _submit(self, invocation: Invocation) -> None:
         if not self._line(invocation.caller).submit(invocation):
             self._park(invocation)
 
@@ -160,10 +159,9 @@ class RemoteChannel(Port):
         if invocation in self._patience:
             self._patience.pop(invocation).cancel()
             self._network.not_bound(self.role, invocation)
-        elif self._line(invocation.caller).forget(invocation):
-            self._segments.pop(invocation, None)
         else:
-            self._segments[invocation] = []
+            self._line(invocation.caller).forget(invocation)
+            invocation.segments = ()
 
     def interrupt(self, invocation: Invocation) -> None:
         """Have the handler cancelled; the message ends when the other side says that it has stopped."""
@@ -186,7 +184,7 @@ class RemoteChannel(Port):
         number = self._network.number(self, home, invocation.call_id if invocation.attempts else 0)
         invocation.call_id, invocation.order = number, order
         self._under_way[number] = invocation
-        given_up = not (segments := self._segments[invocation])
+        given_up = not invocation.segments
         window = 0
         if invocation.items is not None:
             invocation.items.on_read = partial(self._grant, number)
@@ -203,7 +201,7 @@ class RemoteChannel(Port):
             window,
         )
         try:
-            self._network.send(home, frame, segments, compress=self.options.compress)
+            self._network.send(home, frame, invocation.segments, compress=self._compress)
         except RolecallError as error:
             self._take_back(number, keep=isinstance(error, LinkOverflow))
             raise
@@ -217,7 +215,7 @@ class RemoteChannel(Port):
         invocation = self._under_way.pop(number)
         self._network.forget(number)
         if not keep:
-            self._segments.pop(invocation, None)
+            invocation.segments = ()
 
     def never_left(self, number: int) -> None:
         """Take note that a message which was held for sent has not left this node, and will not."""
@@ -273,7 +271,7 @@ class RemoteChannel(Port):
         self._network.forget(number)
         self._line(invocation.caller).refused(invocation, invocation.order)
         if invocation.state != RUNNING or invocation.cancel_asked:
-            self._segments[invocation] = []
+            invocation.segments = ()
             invocation.end_cancelled()
         else:
             self._park(invocation)
@@ -322,14 +320,14 @@ class RemoteChannel(Port):
         under_way = list(self._under_way.values())
         for number in self._under_way:
             self._network.forget(number)
-        parked = [invocation for invocation in self._segments if invocation.state == PARKED]
+        held = [invocation for line in self._lines.values() for invocation in line.drop()]
+        parked = [invocation for invocation in held if invocation.state == PARKED]
         for invocation in dict.fromkeys((*under_way, *parked)):
             if issubclass(error_class, NodeLost) and self._may_repeat(invocation):
                 self._repeat_later(invocation, why)
             else:
                 invocation.lose(why, error_class)
         self._under_way.clear()
-        self._segments.clear()
 
     def _may_repeat(self, invocation: Invocation) -> bool:
         wanted = invocation.future is not None and not invocation.future.done() and not invocation.cancel_asked
@@ -337,13 +335,12 @@ class RemoteChannel(Port):
 
     def _repeat_later(self, invocation: Invocation, why: str) -> None:
         """Keep a message until the role is there again, for a bounded time."""
-        segments = self._segments[invocation]
         invocation.attempts += 1
         invocation.begun = invocation.begun or invocation.state == RUNNING
         invocation.state = PARKED
         loop = asyncio.get_running_loop()
         self._patience[invocation] = loop.call_later(REPEAT_WITHIN_S, self._expire, invocation, why)
-        self._network.when_bound(self.role, invocation, partial(self._repeat, invocation, segments))
+        self._network.when_bound(self.role, invocation, partial(self._repeat, invocation))
 
     def _expire(self, invocation: Invocation, why: str) -> None:
         del self._patience[invocation]
@@ -351,20 +348,20 @@ class RemoteChannel(Port):
         if invocation.state != ENDED:
             invocation.lose(f"{why}, and it did not come back within {REPEAT_WITHIN_S:g} s", NodeLost)
 
-    def _repeat(self, invocation: Invocation, segments: list[Segment], remote: RemoteRole) -> None:
+    def _repeat(self, invocation: Invocation, remote: RemoteRole) -> None:
         """Send a message again, to the next life of the role, unless it has ended meanwhile."""
         self._patience.pop(invocation).cancel()
         if invocation.state == ENDED:
             return
         channel = remote.channel(*self._declared)
         invocation.dispatcher = channel
-        channel._submit(invocation, segments)
+        channel._submit(invocation)
 
     def _settle(self, number: int) -> Invocation | None:
         invocation = self._under_way.pop(number, None)
         self._network.forget(number)
         if invocation is not None:
-            self._segments.pop(invocation, None)
+            invocation.segments = ()
         return invocation
 
 

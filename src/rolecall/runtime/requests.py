@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from rolecall.core.context import Handling
+from rolecall.core.context import CURRENT, Handling
 from rolecall.runtime.calls import Invocation, Port
+from rolecall.runtime.deadlines import effective_deadline
 from rolecall.wire import size_bytes
 
 if TYPE_CHECKING:
     from rolecall.runtime.instance import RoleInstance
 
-__all__ = ("request",)
+__all__ = ("call", "request")
 
 _SMALL: Final = frozenset((int, float, bool, type(None)))
+
+
+def call(host: RoleInstance, dispatcher: Port, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Invocation:
+    """Send a call on behalf of what the current task handles, and by the deadline of that."""
+    return request(host, dispatcher, args, kwargs, CURRENT.get(), effective_deadline(dispatcher.node.loop))
 
 
 def request(
@@ -30,12 +36,13 @@ def request(
 ) -> Invocation:
     """Check and submit a message of a role; never waits."""
     dispatcher.signature.check(args, kwargs)
-    if dispatcher.options.allow is not None:
+    if dispatcher.guarded:
         host.require_allowed_to(dispatcher)
-    future = host.node.loop.create_future()
+    node = dispatcher.node
+    future = node.loop.create_future()
     invocation = Invocation(dispatcher, host.id, args, kwargs, future=future, parent=parent, deadline=deadline)
     invocation.reports, invocation.items = reports, items
-    checker = dispatcher.node.checker
+    checker = node.checker
     if checker is not None:
         checker.passed(invocation, shared)
     invocation.bytes = _bytes_of(args, kwargs)

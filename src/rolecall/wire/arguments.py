@@ -16,7 +16,7 @@ from msgspec import UNSET
 
 from rolecall.core.errors import WrongArgument, WrongType
 from rolecall.core.signatures import Signature
-from rolecall.wire.codec import decoder_for, pack, unpack_raw
+from rolecall.wire.codec import are_plain, decoder_for, pack, pack_plain, unpack_raw
 from rolecall.wire.extensions import Segment
 from rolecall.wire.limits import DEFAULT_LIMITS, Limits
 from rolecall.wire.mismatch import Mismatch, mismatch_of
@@ -70,6 +70,8 @@ class ArgsCodec:
         """
         self._check_names(len(args), kwargs)
         try:
+            if not kwargs and are_plain(args):
+                return pack_plain((args,))
             return pack((args, kwargs) if kwargs else (args,))
         except FAILURES:
             args = tuple(_portable(value) for value in args)

@@ -55,17 +55,27 @@ def chunk_decode(buffer: bytes | bytearray | memoryview, limits: Limits = DEFAUL
     limits.check("frame_bytes", len(buffer))
     view = memoryview(buffer).toreadonly()
     segments: list[memoryview] = []
-    position, end = 0, len(view)
+    position, end, most = 0, len(view), limits.segments
     while position < end:
-        tag, start = _read_tag(view, position)
-        if tag != _SEGMENT_TAG:
-            position = _skip(view, tag, start)
-            continue
-        start, position = _extent(view, start)
+        if isinstance(buffer, bytes) and (size := _short(buffer, position, end)):
+            start, position = position + 2, position + size
+        else:
+            tag, start = _read_tag(view, position)
+            if tag != _SEGMENT_TAG:
+                position = _skip(view, tag, start)
+                continue
+            start, position = _extent(view, start)
         segments.append(view[start:position])
-        if len(segments) > limits.segments:
+        if len(segments) > most:
             limits.check("segments", len(segments))
     return segments
+
+
+def _short(data: bytes, position: int, end: int) -> int:
+    """Return the size of a whole field with a segment of less than 128 bytes, as most are; 0 where it is another."""
+    if position + 1 < end and data[position] == _SEGMENT_TAG and (size := data[position + 1]) < 0x80:
+        return size + 2 if position + 2 + size <= end else 0
+    return 0
 
 
 def _varint(number: int) -> bytes:

@@ -27,11 +27,25 @@ from rolecall.wire.mismatch import mismatch_of
 from rolecall.wire.nesting import check_depth
 from rolecall.wire.offender import FAILURES, not_encodable
 
-__all__ = ("Codec", "Segment", "decode", "decoder_for", "encode", "pack", "unpack", "unpack_raw")
+__all__ = (
+    "Codec",
+    "Segment",
+    "are_plain",
+    "decode",
+    "decoder_for",
+    "encode",
+    "pack",
+    "pack_plain",
+    "unpack",
+    "unpack_raw",
+)
 
 T = TypeVar("T")
 
 _packer: Final = msgspec.msgpack.Encoder(enc_hook=enc_hook)
+_PLAIN: Final = frozenset((int, float, bool, str, bytes, type(None)))
+_EXTENSIONS: Final = bytes((0xC7, 0xC8, 0xC9, 0xD4, 0xD5, 0xD6, 0xD7, 0xD8))
+_SHORT_BYTES: Final = 64
 _outgoing: Final = outgoing
 _incoming: Final = incoming
 
@@ -43,7 +57,7 @@ def encode(value: Any, *, where: str = "value") -> list[Segment]:
     `NotEncodable`, which says which part of the value cannot travel, starting from `where`.
     """
     try:
-        return pack(value)
+        return pack_plain(value) if type(value) in _PLAIN else pack(value)
     except FAILURES:
         raise not_encodable(value, where.__add__, pack) from None
 
@@ -90,6 +104,16 @@ class Codec(Generic[T]):
 
 
 # ---------------------------------------------------------------------------------------------- packing
+
+
+def are_plain(values: tuple[Any, ...]) -> bool:
+    """Say whether all values are plain: such as have nothing that travels beside the MessagePack."""
+    return all(type(value) in _PLAIN for value in values)
+
+
+def pack_plain(value: Any) -> list[Segment]:
+    """Return as a segment what has nothing that travels beside it, or raise one of `FAILURES`."""
+    return [_packer.encode(value)]
 
 
 def pack(value: Any, packer: msgspec.msgpack.Encoder = _packer) -> list[Segment]:
@@ -145,17 +169,31 @@ def unpack_raw(decoder: msgspec.msgpack.Decoder[T], segments: Sequence[Segment],
     """Return the value in `segments`; leave errors of type to the caller, as `msgspec.ValidationError`."""
     if len(segments) != 1 or len(segments[0]) > limits.message_bytes:
         _check_sizes(segments, limits)
-    check_depth(segments[0], limits)
-    outer = _incoming.message
-    _incoming.message = Message(segments, limits)
+    packed = segments[0]
+    check_depth(packed, limits)
     try:
-        return decoder.decode(segments[0])
+        if len(packed) <= _SHORT_BYTES and _has_no_extension(packed):
+            return decoder.decode(packed)
+        return _unpack_with_arrays(decoder, Message(segments, limits))
     except msgspec.ValidationError:
         raise
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Malformed(f"The MessagePack that arrived is damaged: {error}.") from None
     except RecursionError:
         raise Malformed("The MessagePack that arrived is nested too deeply for Python's stack.") from None
+
+
+def _has_no_extension(packed: Segment) -> bool:
+    """Say that there is no array for sure: no byte is such as begins an extension."""
+    data = bytes(packed)
+    return len(data.translate(None, _EXTENSIONS)) == len(data)
+
+
+def _unpack_with_arrays(decoder: msgspec.msgpack.Decoder[T], message: Message) -> T:
+    outer = _incoming.message
+    _incoming.message = message
+    try:
+        return decoder.decode(message.segments[0])
     finally:
         _incoming.message = outer
 

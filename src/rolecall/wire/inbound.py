@@ -131,7 +131,7 @@ class MessageCutter:
     `on_message` gets each body, in memory of its own.
     """
 
-    def __init__(self, on_message: Callable[[memoryview], None], limit_bytes: int) -> None:
+    def __init__(self, on_message: Callable[[bytes | memoryview], None], limit_bytes: int) -> None:
         self._on_message, self._limit = on_message, limit_bytes
         self._prefix = b""
         self._body: bytearray | None = None  # with the bytes that have come, if not all have
@@ -157,7 +157,7 @@ class MessageCutter:
         size = _body_bytes(self._prefix, self._limit)
         self._prefix = b""
         if size <= end - position and size <= _SMALL_BYTES:
-            self._on_message(memoryview(bytes(view[position : position + size])))
+            self._on_message(bytes(view[position : position + size]))
             return position + size
         self._body, self._size, self._filled = spare.take(size), size, 0
         return position

@@ -66,8 +66,14 @@ class Inbox:
                 cursor += sum([entry.segments for entry in entries[:known]])
                 entries = entries[known:]
             for entry in entries:
-                start, cursor = cursor, cursor + entry.segments
-                self._entry(entry, payload[start:cursor], batch.lane, received)
+                count, frame, unpacked, sizes, shared = _astuple(entry)
+                start, cursor = cursor, cursor + cast(int, count)
+                if frame is None or sizes is not None:
+                    self._piece(entry, payload[start:cursor], batch.lane, received)
+                elif unpacked or shared is not None or type(frame) in _FREE_FORM:
+                    self._special(entry, frame, payload[start:cursor], batch.lane, received)
+                else:
+                    received.append((frame, payload[start:cursor]))
         if cursor != len(payload):
             raise Malformed(f"A chunk has {len(payload)} segments of payload, where its head says {cursor}.")
         return received
@@ -120,17 +126,15 @@ class Inbox:
         else:
             self._bulk = number
 
-    def _entry(self, entry: Entry, payload: Sequence[memoryview], lane: int, received: Received) -> None:
-        _, frame, unpacked, sizes, shared = _astuple(entry)
-        if frame is None or sizes is not None:
-            self._piece(entry, payload, lane, received)
-            return
-        if type(frame) in _FREE_FORM:
-            check_free_form(frame)
-        if unpacked:
-            payload = decompress_segments(payload, unpacked, self._limits)
-        if shared is not None:
-            payload = [*payload, *self._shared(shared, lane)]
+    def _special(
+        self, entry: Entry, frame: Frame, payload: Sequence[memoryview], lane: int, received: Received
+    ) -> None:
+        """Take a whole frame that is to be looked at, or whose payload is not as it is to be handed on."""
+        check_free_form(frame)
+        if entry.unpacked:
+            payload = decompress_segments(payload, entry.unpacked, self._limits)
+        if entry.shared is not None:
+            payload = [*payload, *self._shared(entry.shared, lane)]
         received.append((frame, payload))
 
     def _shared(self, shared: Shared, lane: int) -> Sequence[memoryview]:

@@ -149,7 +149,7 @@ class Pipe:
             if self.reader is not None:
                 self.reader.violated(error)
 
-    def _on_message(self, body: memoryview) -> None:
+    def _on_message(self, body: bytes | memoryview) -> None:
         if not self._dropped and self.reader is not None:
             self.reader.on_chunk(chunk_decode(body, self._limits))
 
