@@ -329,5 +329,3 @@ def test_a_data_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(rc.DataError) as error:
         load("fashion-mnist", data_dir=tmp_path)
     assert str(tmp_path) in str(error.value) and "dataset-fashion-mnist" in str(error.value)
-
-

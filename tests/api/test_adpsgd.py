@@ -82,9 +82,7 @@ class Apart(Worker):
         await super().average()
 
 
-def application(
-    topology: str, workers: int, *, steps: int, lr: float, role_class: type[Worker] = Apart
-) -> rc.App:
+def application(topology: str, workers: int, *, steps: int, lr: float, role_class: type[Worker] = Apart) -> rc.App:
     model = rc.ElementSpec(Quadratic, options={"center": {"$range": {"from": 1.0, "step": 1.0}}})
     worker = rc.RoleSpec(role_class, options={"steps": steps, "lr": lr}, elements={"model": model})
     return rc.App(

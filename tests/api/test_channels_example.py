@@ -33,7 +33,7 @@ def test_as_an_application_it_logs_the_same(tmp_path: Path, check: list[str]) ->
     output = output_of("-c", COMMAND, "run", APP, "--format", "jsonl", "--runs-dir", str(tmp_path), *check)
     events = [json.loads(line) for line in output.splitlines()]
     metrics = [e for e in events if e["event"] == "metric"]
-    logged = [f"{e['role']} {({k: v for k, v in e.items() if k not in OWN})}" for e in metrics]
+    logged = [f"{e['role']} { ({k: v for k, v in e.items() if k not in OWN}) }" for e in metrics]
     assert "\n".join(logged) in PAGE
     assert events[-1]["status"] == "ok"
 

@@ -82,6 +82,4 @@ def test_data_sets_that_cannot_be_looked_at(rolecall: Rolecall, monkeypatch: pyt
 def test_the_data_directory_is_looked_into(rolecall: Rolecall, tmp_path: Path) -> None:
     done = rolecall("doctor", "--data-dir", tmp_path / "nowhere")
     assert done.code == 3
-    assert (
-        done.err == f"error: {tmp_path}/nowhere: there is no such directory. Check what --data-dir names.\n"
-    )
+    assert done.err == f"error: {tmp_path}/nowhere: there is no such directory. Check what --data-dir names.\n"

@@ -69,10 +69,7 @@ def test_every_code_is_explained() -> None:
     assert set(MEANINGS) == set(ExitCode)
     assert set(SHORT) < set(ExitCode)
     page = PAGE.read_text(encoding="utf-8")
-    sections = {
-        int(code): text
-        for code, text in re.findall(r"^## (\d+): [^\n]+\n(.*?)(?=^## |\Z)", page, re.M | re.S)
-    }
+    sections = {int(code): text for code, text in re.findall(r"^## (\d+): [^\n]+\n(.*?)(?=^## |\Z)", page, re.M | re.S)}
     assert set(sections) == set(ExitCode)
     for code, text in sections.items():
         assert code == ExitCode.OK or "How to resolve:" in text, code

@@ -244,9 +244,7 @@ def test_a_reader_that_goes_away_stops_the_run(tmp_path: Path) -> None:
     path = application(tmp_path, role={"options": {"rounds": 1_000_000}})
     command = [sys.executable, "-c", "import sys; from rolecall.cli import main; sys.exit(main())"]
     arguments = ["run", str(path), "--runs-dir", str(tmp_path / "runs"), "--format", "jsonl"]
-    with subprocess.Popen(
-        [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    with subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert json.loads(process.stdout.readline())["event"] == "started"
@@ -270,9 +268,7 @@ def test_without_matplotlib_there_is_a_hint_and_no_plot(
     import importlib.util
 
     found = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name: None if name == "matplotlib" else found(name)
-    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else found(name))
     done = run(application(tmp_path))
     assert done.code == 0
     assert done.err.startswith("the plot curve.png needs matplotlib, which is not installed. ")

@@ -85,10 +85,7 @@ class TestHolding:
 
     def test_one_line(self) -> None:
         assert repr(example()) == "Tensors(2 arrays, 9 values, float32, 36 B)"
-        assert (
-            repr(Tensors({"a": np.zeros(61706, np.float32)}))
-            == "Tensors(1 array, 61,706 values, float32, 246.8 kB)"
-        )
+        assert repr(Tensors({"a": np.zeros(61706, np.float32)})) == "Tensors(1 array, 61,706 values, float32, 246.8 kB)"
         assert repr(Tensors({})) == "Tensors(0 arrays, 0 values, empty, 0 B)"
 
     def test_copying_is_needless(self) -> None:
@@ -233,9 +230,7 @@ class TestArithmetic:
 
     def test_another_spec_is_named(self) -> None:
         other = Tensors({"w": np.zeros((2, 3), np.float32), "b": np.zeros(4, np.float32)})
-        with pytest.raises(
-            WrongType, match=r"\+ Tensors: expected 'b' float32 \[3\], found 'b' float32 \[4\]"
-        ):
+        with pytest.raises(WrongType, match=r"\+ Tensors: expected 'b' float32 \[3\], found 'b' float32 \[4\]"):
             example() + other
         with pytest.raises(WrongType, match=r"expected 2 tensors, found 1 \(without 'b'\)"):
             example() - Tensors({"w": example()["w"]})
@@ -340,9 +335,7 @@ class TestDigest:
 
 class TestFiles:
     @given(arrays=mappings())
-    def test_come_back_as_they_were(
-        self, arrays: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
-    ) -> None:
+    def test_come_back_as_they_were(self, arrays: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> None:
         path = tmp_path_factory.mktemp("t") / "model.safetensors"
         t = Tensors(arrays)
         t.save(path)
@@ -355,9 +348,7 @@ class TestFiles:
         from safetensors.torch import load_file
 
         values = torch.tensor([1.5, -2.0]).to(torch.bfloat16)
-        Tensors({"n": np.arange(3), "h": values, "w": np.ones((2, 2), np.float32)}).save(
-            tmp_path / "m.safetensors"
-        )
+        Tensors({"n": np.arange(3), "h": values, "w": np.ones((2, 2), np.float32)}).save(tmp_path / "m.safetensors")
         found = load_file(tmp_path / "m.safetensors")
         assert found.keys() == {"n", "h", "w"}
         assert torch.equal(found["h"], values)

@@ -95,10 +95,7 @@ def test_seeds_give_different_graphs_and_each_seed_the_same() -> None:
 
 def test_another_process_with_other_hashes_draws_the_same_graph() -> None:
     specs = ["regular(4)", "small-world(4, 0.3)", "random(0.4)"]
-    code = (
-        f"from rolecall.core.topologies import neighbours\nprint([neighbours(s, {MEMBERS}, 5) for s in "
-        f"{specs}])"
-    )
+    code = f"from rolecall.core.topologies import neighbours\nprint([neighbours(s, {MEMBERS}, 5) for s in {specs}])"
     for hashes in ("1", "2"):
         done = subprocess.run(
             [sys.executable, "-c", code],
@@ -153,9 +150,7 @@ def test_a_specification_is_checked_without_members() -> None:
 
 def test_edges_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "edges.txt"
-    file.write_text(
-        "# the plant\nclient1 client2\nclient2/gossip client3  # a slow one\nclient1 client99\n\n"
-    )
+    file.write_text("# the plant\nclient1 client2\nclient2/gossip client3  # a slow one\nclient1 client99\n\n")
     graph = neighbours(f"file({file})", MEMBERS[:4])
     assert graph == {
         MEMBERS[0]: [MEMBERS[1]],

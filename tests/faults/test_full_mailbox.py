@@ -124,9 +124,7 @@ async def test_callers_that_give_up_make_way_for_others(cluster, seed, until) ->
     async with cluster("a", "b", "c", memory=seed, narrow="a/narrow") as c:
         narrow, callers = await narrow_and_callers(c)
         narrow.gate.clear()
-        calls = {
-            (caller.id, n): asyncio.ensure_future(caller.narrow.slow(n)) for n in range(12) for caller in callers
-        }
+        calls = {(caller.id, n): asyncio.ensure_future(caller.narrow.slow(n)) for n in range(12) for caller in callers}
         await until(lambda: narrow.seen)
         given_up = set(generator.sample(sorted(calls), 40))
         for key in given_up:

@@ -83,9 +83,7 @@ number = st.floats(allow_nan=True, allow_infinity=True)
 pairs = st.lists(st.tuples(number, number), max_size=30)
 
 
-@given(
-    st.lists(st.tuples(number, number), max_size=30), st.integers(30, 120), st.integers(3, 30), st.booleans()
-)
+@given(st.lists(st.tuples(number, number), max_size=30), st.integers(30, 120), st.integers(3, 30), st.booleans())
 def test_no_points_can_break_it_or_the_width(
     points: list[tuple[float, float]], width: int, height: int, unicode: bool
 ) -> None:

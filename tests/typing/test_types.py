@@ -59,9 +59,7 @@ def pyright(files: list[Path]) -> Reports:
 
 def run(*command: str) -> str:
     environment = os.environ | {"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", *command], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-m", *command], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode in (0, 1) and done.stdout, f"{command[0]} failed:\n{done.stdout}{done.stderr}"
     return done.stdout
 
