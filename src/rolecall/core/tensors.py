@@ -12,7 +12,6 @@ import math
 import operator
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -24,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rolecall.core.errors import CallerError, DataError, MissingDependency, WrongType, nearest
+from rolecall.core.whole_files import write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -270,7 +270,7 @@ class Tensors(Mapping[str, Array]):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file, at once or not at all; the directory must exist."""
-        _write_atomically(Path(path), [_safetensors_header(self._layout), *(raw for _, raw in _by_alignment(self))])
+        write_whole(Path(path), [_safetensors_header(self._layout), *(raw for _, raw in _by_alignment(self))])
 
     # ------------------------------------------------------------------------------------------ arithmetic
 
@@ -612,17 +612,6 @@ def _safetensors_header(layout: _Layout) -> bytes:
     text = msgspec.json.encode(header)
     text += b" " * (-len(text) % 8)
     return len(text).to_bytes(8, "little") + text
-
-
-def _write_atomically(path: Path, parts: Iterable[Buffer]) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.writelines(parts)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def _readable_size(count: int) -> str:

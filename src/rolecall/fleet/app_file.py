@@ -11,11 +11,11 @@ import importlib
 import importlib.util
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from rolecall.core.errors import ConfigError, nearest
+from rolecall.core.whole_files import write_whole
 from rolecall.fleet import importing, yaml_tree
 from rolecall.fleet.app import App
 from rolecall.fleet.marks import KeyPath, Mark, Marks
@@ -180,14 +180,7 @@ def save(app: App, path: Path) -> None:
     """Write an application; see `App.save`."""
     text = yaml_tree.dump(written(app))
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    write_whole(path, [text.encode()])
 
 
 def written(app: App) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Final, Literal
 import msgspec
 
 from rolecall.core.errors import ConfigError
+from rolecall.core.whole_files import write_whole
 
 __all__ = ("STATE", "Record", "found", "own_directory", "publish", "state_directory")
 
@@ -98,13 +99,8 @@ def publish(record: Record) -> Iterator[Path]:
     """
     own_directory(state_directory())
     path = _path(record)
-    unfinished = path.with_suffix(".new")
     try:
-        unfinished.unlink(missing_ok=True)
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(record))
-        unfinished.replace(path)
+        write_whole(path, [msgspec.json.encode(record)], mode=0o600)
     except OSError as error:
         raise ConfigError(str(path), f"it cannot be written ({error.strerror})", hint=f"Set {STATE}") from None
     try:

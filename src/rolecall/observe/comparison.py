@@ -11,6 +11,7 @@ import msgspec
 from msgspec import json
 
 from rolecall.core.errors import ConfigError, DataError
+from rolecall.core.whole_files import write_whole
 from rolecall.fleet.app_file import written
 from rolecall.fleet.contender import MODELS, Workload, contender
 from rolecall.fleet.importing import find
@@ -107,10 +108,8 @@ class Store:
 
     def keep(self, result: Result) -> None:
         """Write a result."""
-        path = self.path(result.entry, result.key)
-        unfinished = path.with_name(f".{path.name}")
-        unfinished.write_bytes(json.format(json.encode(result), indent=1) + b"\n")
-        unfinished.replace(path)
+        content = json.format(json.encode(result), indent=1) + b"\n"
+        write_whole(self.path(result.entry, result.key), [content])
 
 
 def carry_out(entry: Entry, on_point: Callable[[Point], None] = lambda point: None) -> Result:

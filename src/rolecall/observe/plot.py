@@ -30,7 +30,7 @@ def save_curves(path: Path, series: Series, *, title: str) -> bool:
     if not names:
         return False
     if importlib.util.find_spec("matplotlib") is None:
-        raise MissingDependency("matplotlib", needed_for=f"the plot {path.name.removeprefix('.')}", extra="plots")
+        raise MissingDependency("matplotlib", needed_for=f"the plot {path.name}", extra="plots")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.0, 2.0 + 2.2 * len(names)), dpi=120, layout="constrained")

@@ -26,6 +26,7 @@ import msgspec
 
 from rolecall.core.errors import ConfigError
 from rolecall.core.records import Audited, DeadLetter, LogLine, Metric, Record, StatusChange
+from rolecall.core.whole_files import into_place
 from rolecall.fleet.audit import audit_line
 from rolecall.observe.events import event_of, line_of
 from rolecall.observe.summary import Failure, Summary
@@ -112,15 +113,10 @@ class RunDirectory:
 
     def _keep(self, name: str, save: Callable[[Path], object]) -> None:
         """Have a file written, whole or not at all."""
-        unfinished = self.path / f".{name}"
-        with self._recording():
-            try:
-                save(unfinished)
-                if unfinished.exists():
-                    self._charge(unfinished.stat().st_size)
-                    unfinished.replace(self.path / name)
-            finally:
-                unfinished.unlink(missing_ok=True)
+        with self._recording(), into_place(self.path / name) as unfinished:
+            save(unfinished)
+            if unfinished.exists():
+                self._charge(unfinished.stat().st_size)
 
     @contextmanager
     def _recording(self) -> Iterator[None]:

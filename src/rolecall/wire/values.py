@@ -9,13 +9,13 @@ from __future__ import annotations
 import base64
 import binascii
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import msgspec
 
 from rolecall.core.errors import DataError
+from rolecall.core.whole_files import write_whole
 from rolecall.wire.codec import Segment, decode, encode
 from rolecall.wire.extensions import outgoing
 from rolecall.wire.limits import Limits, Malformed
@@ -53,7 +53,7 @@ def save_value(path: str | os.PathLike[str], value: Any) -> None:
     """
     segments, dtypes = _encoded(value, str(path))
     try:
-        _write(Path(path), [_header(segments, dtypes), *segments[1:]])
+        write_whole(Path(path), [_header(segments, dtypes), *segments[1:]])
     except OSError as error:
         raise DataError(path, f"cannot be written: {error.strerror or error}") from error
 
@@ -105,20 +105,6 @@ def _entry(dtype: str, start: int, size: int) -> _Entry:
     stored = _DTYPES.get(dtype, "U8")
     value_bytes = 1 if stored == "BOOL" else int(stored.lstrip("BFIU")) // 8
     return _Entry(stored, (size // value_bytes,), (start, start + size))
-
-
-def _write(path: Path, pieces: list[Segment]) -> None:
-    """Write to a file beside `path` and then take its place, so that no reader ever sees a part."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.writelines(pieces)
-            file.flush()
-            os.fsync(file.fileno())  # or a power cut could leave the new name with nothing behind it
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 # ---------------------------------------------------------------------------------------------- reading
