@@ -52,6 +52,21 @@ def test_round_trip(segments: list[bytes]) -> None:
     assert chunk_decode(bytearray(chunk_encode(map(memoryview, segments)))) == segments
 
 
+@given(
+    st.lists(st.sampled_from([b"\x0a", b"\x00", b"\x02", b"\x7a", b"\x80", b"\x01", b"abc"]), max_size=12).map(b"".join)
+)
+def test_bytes_are_read_as_any_other_memory_is(buffer: bytes) -> None:
+    """Short segments are found by a shorter way in them."""
+    try:
+        expected: object = chunk_decode(bytearray(buffer))
+    except Malformed as error:
+        with pytest.raises(Malformed) as found:
+            chunk_decode(buffer)
+        assert str(found.value) == str(error)
+    else:
+        assert chunk_decode(buffer) == expected
+
+
 def test_segments_are_read_only_views_of_the_buffer() -> None:
     buffer = bytearray(chunk_encode([b"x" * 1000]))
     (segment,) = chunk_decode(buffer)

@@ -522,6 +522,31 @@ def test_limits_are_named_with_what_to_do(limits: Limits, name: str) -> None:
         decode(segments, limits=limits)
 
 
+@pytest.mark.parametrize("size", [1, 40, 200])
+def test_messages_of_any_size_are_looked_at_for_their_depth(size: int) -> None:
+    """Short ones take a shorter way."""
+    value: Any = "x" * size
+    for _ in range(3):
+        value = [value]
+    assert decode(encode(value), limits=Limits(depth=3)) == value
+    with pytest.raises(LimitExceeded, match="`depth`"):
+        decode(encode(value), limits=Limits(depth=2))
+
+
+@given(st.binary(max_size=70), st.sampled_from([Any, int, str, Tensors, list[float]]))
+def test_short_messages_are_read_as_long_ones_are(packed: bytes, declared: Any) -> None:
+    """A segment that nobody looks at makes a message one of those in which arrays may be."""
+
+    def outcome(segments: list[bytes]) -> object:
+        try:
+            return repr(decode(segments, declared))
+        except (Malformed, WrongType) as error:
+            return type(error), str(error)
+
+    if b"\xc7" not in packed and not any(0xC7 <= byte <= 0xD8 for byte in packed):
+        assert outcome([packed]) == outcome([packed, b""])
+
+
 def test_limits_count_each_decoding_anew() -> None:
     segments = encode(model())
     for _ in range(5):
