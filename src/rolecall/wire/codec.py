@@ -45,7 +45,9 @@ T = TypeVar("T")
 _packer: Final = msgspec.msgpack.Encoder(enc_hook=enc_hook)
 _PLAIN: Final = frozenset((int, float, bool, str, bytes, type(None)))
 _EXTENSIONS: Final = bytes((0xC7, 0xC8, 0xC9, 0xD4, 0xD5, 0xD6, 0xD7, 0xD8))
+"""With which of these an extension begins."""
 _SHORT_BYTES: Final = 64
+"""A message of so many bytes at most is looked at for extensions, which takes less time than to prepare for them."""
 _outgoing: Final = outgoing
 _incoming: Final = incoming
 
@@ -172,8 +174,10 @@ def unpack_raw(decoder: msgspec.msgpack.Decoder[T], segments: Sequence[Segment],
     packed = segments[0]
     check_depth(packed, limits)
     try:
-        if len(packed) <= _SHORT_BYTES and _has_no_extension(packed):
-            return decoder.decode(packed)
+        if len(packed) <= _SHORT_BYTES:
+            data = bytes(packed)
+            if len(data.translate(None, _EXTENSIONS)) == len(data):  # so there is no array for sure
+                return decoder.decode(data)
         return _unpack_with_arrays(decoder, Message(segments, limits))
     except msgspec.ValidationError:
         raise
@@ -181,12 +185,6 @@ def unpack_raw(decoder: msgspec.msgpack.Decoder[T], segments: Sequence[Segment],
         raise Malformed(f"The MessagePack that arrived is damaged: {error}.") from None
     except RecursionError:
         raise Malformed("The MessagePack that arrived is nested too deeply for Python's stack.") from None
-
-
-def _has_no_extension(packed: Segment) -> bool:
-    """Say that there is no array for sure: no byte is such as begins an extension."""
-    data = bytes(packed)
-    return len(data.translate(None, _EXTENSIONS)) == len(data)
 
 
 def _unpack_with_arrays(decoder: msgspec.msgpack.Decoder[T], message: Message) -> T:
