@@ -156,6 +156,7 @@ def bench(session: nox.Session) -> None:
 def check_style(environment: Environment) -> None:
     """Run ruff and the import contracts."""
     environment.run("ruff", "check", ".")
+    environment.run("ruff", "format", "--check", ".")
     environment.run("lint-imports", "--no-cache")
 
 
