@@ -82,11 +82,13 @@ class Wire:
     def __init__(self) -> None:
         self.other: Wire | None = None
         self.sent: list[Any] = []
+        self.payloads: list[Sequence[Any]] = []
         self.held: list[tuple[Any, list[memoryview]]] | None = None
         self.on_frame: Callable[[Any, Sequence[memoryview]], None] | None = None
 
     def send(self, frame: Any, segments: Sequence[Any] = (), *, compress: bool = False) -> None:
         self.sent.append(frame)
+        self.payloads.append(segments)
         payload = [memoryview(bytes(segment)) for segment in segments]
         if self.held is not None:
             self.held.append((frame, payload))
@@ -174,6 +176,25 @@ async def test_the_first_message_makes_the_link() -> None:
             network = node.network
             assert network is not None and network.sent_messages == 4
             assert 4 <= network.sent_bytes <= 4 * 20
+
+
+async def test_the_arguments_of_a_group_call_are_encoded_once() -> None:
+    async with pair() as nodes:
+        nodes.join()
+        for number in range(3):
+            await nodes.host(nodes.a, f"server{number}", Server)
+        client = (await nodes.host(nodes.b, "client", Client)).role
+        wire = nodes.wires[1]
+        replies = await client.servers.call(Server.echo, 7)
+        assert list(replies.values()) == [7] * 3
+        first, *others = wire.payloads
+        assert len(others) == 2 and all(payload[0] is first[0] for payload in others)
+
+        wire.payloads.clear()
+        each = {role: number for number, role in enumerate(client.servers)}
+        replies = await client.servers.call_each(lambda role: Server.echo.bind(each[role]))
+        assert dict(replies) == each
+        assert len({bytes(payload[0]) for payload in wire.payloads}) == 3
 
 
 async def test_what_waits_for_a_link_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

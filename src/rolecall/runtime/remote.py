@@ -147,7 +147,8 @@ class RemoteChannel(Port):
         """
         if self.closed:
             raise self._remote.lost_error("none")
-        invocation.segments = self._codec.encode(invocation.args, invocation.kwargs)
+        if not invocation.segments:
+            invocation.segments = self._codec.encode(invocation.args, invocation.kwargs)
         self._submit(invocation)
 
     def _submit(self, invocation: Invocation) -> None:
