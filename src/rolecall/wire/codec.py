@@ -47,7 +47,9 @@ _PLAIN: Final = frozenset((int, float, bool, str, bytes, type(None)))
 _EXTENSIONS: Final = bytes((0xC7, 0xC8, 0xC9, 0xD4, 0xD5, 0xD6, 0xD7, 0xD8))
 """With which of these an extension begins."""
 _SHORT_BYTES: Final = 64
-"""A message of so many bytes at most is looked at for extensions, which takes less time than to prepare for them."""
+"""A message of so many bytes is within the usual limits whatever is in it. It is looked at for extensions, which takes
+less time than to prepare for them."""
+_USUAL: Final = DEFAULT_LIMITS
 _outgoing: Final = outgoing
 _incoming: Final = incoming
 
@@ -169,15 +171,14 @@ def unpack(
 
 def unpack_raw(decoder: msgspec.msgpack.Decoder[T], segments: Sequence[Segment], limits: Limits) -> T:
     """Return the value in `segments`; leave errors of type to the caller, as `msgspec.ValidationError`."""
-    if len(segments) != 1 or len(segments[0]) > limits.message_bytes:
-        _check_sizes(segments, limits)
-    packed = segments[0]
-    check_depth(packed, limits)
     try:
-        if len(packed) <= _SHORT_BYTES:
-            data = bytes(packed)
+        if limits is _USUAL and len(segments) == 1 and len(segments[0]) <= _SHORT_BYTES:
+            data = bytes(segments[0])
             if len(data.translate(None, _EXTENSIONS)) == len(data):  # so there is no array for sure
                 return decoder.decode(data)
+        if len(segments) != 1 or len(segments[0]) > limits.message_bytes:
+            _check_sizes(segments, limits)
+        check_depth(segments[0], limits)
         return _unpack_with_arrays(decoder, Message(segments, limits))
     except msgspec.ValidationError:
         raise
