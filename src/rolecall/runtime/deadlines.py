@@ -10,7 +10,6 @@ from anyio._backends._asyncio import _task_states
 
 __all__ = ("effective_deadline",)
 
-_NEVER: Final = inf
 _states: Final = _task_states
 
 
@@ -23,10 +22,10 @@ def effective_deadline(loop: asyncio.AbstractEventLoop) -> float:
     task = asyncio.current_task(loop)
     state: Any = None if task is None else _states.get(task)
     scope: Any = None if state is None else state.cancel_scope
-    nearest = _NEVER
+    nearest = inf
     while scope is not None:
         if scope._cancel_called:
-            return -_NEVER
+            return -inf
         if scope._deadline < nearest:
             nearest = scope._deadline
         if scope._shield:

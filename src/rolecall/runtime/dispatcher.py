@@ -167,18 +167,8 @@ class Dispatcher(Port):
 
     def refuse_cycle(self, parent: Handling) -> None:
         """Raise `CallCycle` if a message with this chain would wait for itself."""
-        held = 0
-        for worker in self.workers:
-            if worker.current is not None:
-                if not _awaits(parent, worker.current):
-                    return
-                held += 1
-        for call in self.taken:
-            if call.state != ENDED:
-                if not _awaits(parent, call):
-                    return
-                held += 1
-        if held >= self.options.concurrent:
+        held = self.running
+        if len(held) >= self.options.concurrent and all(_awaits(parent, call) for call in held):
             raise CallCycle([*(handling.where for handling in reversed(list(chain(parent)))), self.where])
 
     # ------------------------------------------------------------------------------------------ serving
@@ -295,13 +285,11 @@ class Dispatcher(Port):
                     self._promised_bytes += size
 
 
-def _awaits(parent: Handling | None, call: Invocation) -> bool:
+def _awaits(parent: Handling, call: Invocation) -> bool:
     """Say whether a call is one of a chain; of one that has been on other nodes, only its key comes back."""
-    while parent is not None:
-        if parent is call or (parent.where == call.where and call.known_as(parent.key)):
-            return True
-        parent = parent.parent
-    return False
+    return any(
+        waiting is call or (waiting.where == call.where and call.known_as(waiting.key)) for waiting in chain(parent)
+    )
 
 
 def _added(queue: deque[T], item: T) -> deque[T]:

@@ -85,23 +85,20 @@ class _Reach:
 
     def __init__(self, host: RoleInstance, role: RoleId, name: str, declared: Declarations) -> None:
         self.host, self.role, self.name, self._declared = host, role, name, declared
-        self.port: Port | None = None
+        self._port: Port | None = None
 
     def reach(self) -> Port:
         """Return where messages of the channel go; raises what a call to it would."""
-        if self.port is None or self.port.closed:
-            self.port = self.host.node.dispatcher(self.role, self.name, self._declared)
-        return self.port
+        if self._port is None or self._port.closed:
+            self._port = self.host.node.dispatcher(self.role, self.name, self._declared)
+        return self._port
 
 
 class CallEndpoint(_Reach, Endpoint[P, T], Generic[P, T]):
     """A service of another role."""
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
-        port = self.port
-        if port is None or port.closed:
-            port = self.reach()
-        invocation = call(self.host, port, args, kwargs)
+        invocation = call(self.host, self.reach(), args, kwargs)
         try:
             result: T = await invocation.future  # type: ignore[misc]
         except asyncio.CancelledError:

@@ -14,7 +14,6 @@ from rolecall.core.context import Handling
 from rolecall.core.errors import NotAllowed, RolecallError
 from rolecall.core.ids import RoleId
 from rolecall.core.on_use import NONE_YET
-from rolecall.core.signatures import Signature
 from rolecall.runtime.calls import Answer, Invocation, Reports, portable
 from rolecall.runtime.dispatcher import Dispatcher
 from rolecall.runtime.items import Items
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
 __all__ = ("Inbound",)
 
 _REPLY: Final = f.Reply
-_FOR_EVER: Final = inf
 
 
 class Inbound:
@@ -116,9 +114,9 @@ class Inbound:
         *,
         promised: bool,
     ) -> None:
-        args, kwargs = line.codec(dispatcher.signature).decode(segments)
+        args, kwargs = ArgsCodec.of(dispatcher.signature).decode(segments)
         parent = _chain(frame.chain)
-        deadline = _FOR_EVER if (remaining_s := frame.remaining_s) is None else anyio.current_time() + remaining_s
+        deadline = inf if (remaining_s := frame.remaining_s) is None else anyio.current_time() + remaining_s
         invocation = Invocation(dispatcher, line.caller, args, kwargs, parent=parent, deadline=deadline)
         invocation.bytes = size  # what `must_wait` was asked for, so that it is never parked here
         number: int = frame.id
@@ -274,19 +272,11 @@ class Inbound:
 class _Line(InLine):
     """The messages of one role to one channel or inbox here."""
 
-    __slots__ = ("_codec", "_signature", "caller", "to")
+    __slots__ = ("caller", "to")
 
     def __init__(self, caller: RoleId, to: RoleId) -> None:
         super().__init__()
         self.caller, self.to = caller, to
-        self._signature: Signature | None = None
-        self._codec: ArgsCodec | None = None
-
-    def codec(self, signature: Signature) -> ArgsCodec:
-        """Return the codec of a channel's arguments, which is another one only in another life of the role."""
-        if self._codec is None or self._signature is not signature:
-            self._signature, self._codec = signature, ArgsCodec.of(signature)
-        return self._codec
 
 
 class _Answer(Answer):

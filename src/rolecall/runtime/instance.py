@@ -13,7 +13,7 @@ import numpy as np
 
 from rolecall.core.annotations import type_name
 from rolecall.core.channels import Bound
-from rolecall.core.context import Handling
+from rolecall.core.context import Handling, chain
 from rolecall.core.deadlines import note_cut
 from rolecall.core.declarations import declarations
 from rolecall.core.ends import GroupCall, Subscription, TaskHandle
@@ -186,15 +186,12 @@ class RoleInstance(RoleLife):
         """Whether a message may be handled now: while pausing, only what a running handler waits for."""
         if self.takes_work or self.status is not Status.PAUSING:
             return self.takes_work
-        parent: Handling | None = invocation.parent
-        while parent is not None:
-            if isinstance(parent, Invocation) and parent.state == RUNNING and self._has(parent.dispatcher):
-                return True
-            parent = parent.parent
-        return False
+        return any(map(self._runs, chain(invocation.parent)))
 
-    def _has(self, port: Port) -> bool:
-        return isinstance(port, Dispatcher) and port.instance is self
+    def _runs(self, call: Handling) -> bool:
+        if not isinstance(call, Invocation) or call.state != RUNNING:
+            return False
+        return isinstance(call.dispatcher, Dispatcher) and call.dispatcher.instance is self
 
     def require_allowed_to(self, dispatcher: Port) -> None:
         """Raise `NotAllowed` unless this role may send messages to a channel, as far as is known here."""

@@ -13,7 +13,7 @@ import anyio
 import msgspec
 
 from rolecall.core.channels import Channel
-from rolecall.core.context import Handling
+from rolecall.core.context import Handling, chain
 from rolecall.core.errors import DeadlineExceeded, NodeLost, RolecallError, RoleLost
 from rolecall.core.ids import RoleId
 from rolecall.core.inboxes import Inbox
@@ -40,7 +40,6 @@ REPEATS = 3
 REPEAT_WITHIN_S = 30.0
 """... how long it waits for that each time."""
 KINDS: Final[Mapping[str, CallKind]] = {"service": "call", "task": "start", "stream": "stream"}
-_FOR_EVER: Final = inf
 
 
 class RemoteRole:
@@ -390,12 +389,8 @@ class DistantHandling:
 
 def chain_keys(parent: Handling | None) -> list[str]:
     """Return the keys of the calls that wait for one, innermost first, as they travel."""
-    keys = []
-    while parent is not None:
-        keys.append(parent.key)
-        parent = parent.parent
-    return keys
+    return [handling.key for handling in chain(parent)]
 
 
 def _remaining_s(deadline: float) -> float | None:
-    return None if deadline == _FOR_EVER else deadline - anyio.current_time()
+    return None if deadline == inf else deadline - anyio.current_time()
